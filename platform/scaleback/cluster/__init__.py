@@ -1,0 +1,1 @@
+"""Ray and Optuna, and nothing of them anywhere else."""

@@ -1,0 +1,84 @@
+"""Where runs happen: workers, accelerators, storage, prices. Never part of identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from scaleback.core.errors import PlacementError, short, unknown
+from scaleback.core.spec import Spec
+
+FOLDER = Path(__file__).resolve().parents[3] / "clusters"
+DEFAULT = "laptop"
+LARGEST_FILE_BYTES = 1 << 20
+
+
+class Prices(Spec):
+    """What an hour costs, in any one currency."""
+
+    cpu_hour: float = Field(0.0, ge=0)
+    gpu_hour: float = Field(0.0, ge=0)
+    currency: str = "USD"
+
+
+class Placement(Spec):
+    """A cluster and how much of it one stage asks for."""
+
+    address: str = "local"
+    """``local`` starts Ray on this machine; ``auto`` joins the running cluster; else a cluster's address."""
+    cpus: int | None = Field(None, ge=1)
+    """Cores that a local Ray may use; None for all."""
+    gpus: int | None = Field(None, ge=0)
+    """Accelerators that a local Ray may use; None for all."""
+    storage: str = "results"
+    """Folder, ``s3://`` or ``gs://``; every node must reach it."""
+    workers: int = Field(1, ge=1)
+    """Workers of one pre-training run; two or more are a DDP group."""
+    cpus_per_worker: int = Field(1, ge=1)
+    """Cores, and torch's threads: numbers are equal to the bit only at an equal number of threads."""
+    gpus_per_worker: float = Field(0.0, ge=0)
+    runs_at_once: int | None = Field(None, ge=1)
+    """Runs in progress at a time; None for as many as the cluster has places for, and one more that renders ahead."""
+    autoscaling: bool = False
+    """Whether the cluster grows on demand, so that what it has now says nothing about what it can hold."""
+    checkpoint_every_s: float = Field(60.0, ge=0)
+    retries: int = Field(2, ge=0)
+    """How often a stage whose process or node died is started again, from its checkpoint."""
+    dashboard: bool = True
+    """Ray's dashboard on 127.0.0.1; runs of several workers need it."""
+    prices: Prices | None = None
+
+    def price(self, worker_hours: float) -> float | None:
+        """Money for so many hours of one worker."""
+        if self.prices is None:
+            return None
+        return worker_hours * (
+            self.cpus_per_worker * self.prices.cpu_hour + self.gpus_per_worker * self.prices.gpu_hour
+        )
+
+
+def load_placement(name: str, overrides: Mapping[str, Any]) -> Placement:
+    """A placement by the name of a file in ``clusters/``, or by path.
+
+    Raises:
+        PlacementError: no such file, or not a placement; the message names the field.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if name == DEFAULT and not path.is_file():
+        return Placement.parse(dict(overrides), at="placement")  # installed without the repository
+    if not path.is_file():
+        known = [file.stem for file in sorted(FOLDER.glob("*.yaml"))]
+        raise PlacementError(f"--placement: {unknown('placement', name, known)}")
+    if path.stat().st_size > LARGEST_FILE_BYTES:
+        raise PlacementError(f"--placement: {path} must be at most {LARGEST_FILE_BYTES:,} bytes")
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PlacementError(f"--placement: {path} is not YAML ({short(str(error))})") from None
+    if not isinstance(plain, dict):
+        raise PlacementError(f"--placement: {path} must hold fields of a placement; got {short(plain)}")
+    return Placement.parse({**plain, **overrides}, at=f"placement {name}")

@@ -1,0 +1,61 @@
+"""Rendering with Ray Data: missing blocks of any number of populations, spread over the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from scaleback.cluster import failures
+from scaleback.core.errors import InputError, RunError
+from scaleback.core.store import Store
+from scaleback.sources.population import Block, Population, missing_blocks, render_block
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images to do)."""
+
+
+def render(
+    store: Store, wanted: Sequence[tuple[Population, int]], *, progress: Progress = lambda done, total: None
+) -> dict[str, Exception]:
+    """Make the missing blocks of these populations; returns what failed, by address, and records it there.
+
+    Blocks are tasks, not actors: they hold no state worth keeping, and one whose process dies is run again. A block
+    that another process is making is waited for, not made twice. One population that cannot be drawn stops no other.
+    """
+    blocks = [(population, block) for population, images in wanted for block in missing_blocks(store, population, images)]
+    if not blocks:
+        return {}
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    items = [{"population": population.plain(), "block": list(block)} for population, block in blocks]
+    data = ray.data.from_items(items, override_num_blocks=len(items)).map(_RenderBlock(store), num_cpus=1)
+    total, done = sum(block.stop - block.start for _, block in blocks), 0
+    failed: dict[str, Exception] = {}
+    progress(0, total)
+    for row in data.iter_rows():
+        if row["failed"]:
+            failed[row["address"]] = RunError(row["failed"])
+        done += int(row["images"])
+        progress(done, total)
+    return failed
+
+
+class _RenderBlock:
+    """The function that a Ray Data task runs on a row."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        population, block = Population.parse(row["population"]), Block(*row["block"])
+        address, failed = population.block_address(block.number), ""
+        try:
+            with self._store.lease(address):
+                if self._store.manifest(address, population) is None:
+                    render_block(self._store, population, block)
+        except (RunError, InputError) as error:
+            failures.record(self._store, population.address, error)
+            failed = f"{population.address} failed: {type(error).__name__}: {error}"
+        return {"address": population.address, "images": block.stop - block.start, "failed": failed}

@@ -1,0 +1,140 @@
+"""Starting Ray, quietly, and refusing at once what the cluster cannot hold."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scaleback.cluster.placement import Placement
+from scaleback.core.errors import PlacementError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+IDLE_WORKER_S = 600
+"""A worker that has imported torch is kept this long. Ray's own limit is one second once there are more processes than
+cores, and then every stage pays the import again (2 to 5 s)."""
+ENVIRONMENT = {
+    # Read by Ray when it is imported, so they are set before.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # a report costs one such interval; the default is 2 s
+    "RAY_DEDUP_LOGS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "0",
+}
+QUIET_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train", "ray._private")
+
+
+def in_job() -> bool:
+    """Whether this process is the driver of a submitted Ray job."""
+    return "RAY_JOB_ID" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@contextlib.contextmanager
+def cluster(placement: Placement) -> Iterator[None]:
+    """Ray for the length of a study; a cluster that was there before is left as it was.
+
+    Raises:
+        PlacementError: it cannot be reached, or cannot hold what one stage asks for.
+    """
+    prepare_environment(placement)
+    import ray
+
+    if ray.is_initialized():
+        refuse_impossible(placement)
+        yield
+        return
+    try:
+        _start(placement)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise PlacementError(f"placement.address: cannot reach a Ray cluster at {placement.address!r} ({text})") from error
+    try:
+        refuse_impossible(placement)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def prepare_environment(placement: Placement) -> None:
+    """Variables that Ray reads at import; what the user has set is kept."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if placement.address == "local" and not in_job():
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1_000 * IDLE_WORKER_S))
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
+
+
+def _start(placement: Placement) -> None:
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if in_job():
+        # The job's own cluster; its workers get this package from the driver, not from their image.
+        options["runtime_env"] = {"py_modules": [str(PACKAGE)]}
+    elif placement.address == "local":
+        options |= {
+            "address": "local",
+            "num_cpus": placement.cpus,
+            "num_gpus": placement.gpus,
+            "include_dashboard": placement.dashboard,
+        }
+    else:
+        options |= {"address": placement.address, "runtime_env": {"py_modules": [str(PACKAGE)]}}
+    ray.init(**options)
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def refuse_impossible(placement: Placement) -> None:
+    """Ray waits in silence for resources that will never come; so ask before.
+
+    Raises:
+        PlacementError: the cluster is too small; the message says what it has.
+    """
+    if placement.autoscaling:
+        return
+    import ray
+
+    has = ray.cluster_resources()
+    asked = {
+        "CPU": float(placement.workers * placement.cpus_per_worker),
+        "GPU": placement.workers * placement.gpus_per_worker,
+    }
+    for resource, amount in asked.items():
+        if amount > has.get(resource, 0.0):
+            raise PlacementError(
+                f"placement: one run asks for {amount:g} {resource} ({placement.workers} workers); "
+                f"the cluster has {has.get(resource, 0.0):g}"
+            )
+
+
+def places(placement: Placement) -> int:
+    """How many runs can train at the same time."""
+    import ray
+
+    has = ray.cluster_resources()
+    by_cpu = has.get("CPU", 1.0) // (placement.workers * placement.cpus_per_worker)
+    if not placement.gpus_per_worker:
+        return max(1, int(by_cpu))
+    return max(1, int(min(by_cpu, has.get("GPU", 0.0) // (placement.workers * placement.gpus_per_worker))))
+
+
+def no_core() -> Any:
+    """What a trial asks for: nothing. It waits for stages, and a thousandth of the head node's own mark is the way to
+    say so to Tune, which refuses an empty request."""
+    return {"cpu": 0, "node:__internal_head__": 0.001}
+
+
+def where() -> str:
+    """One line about the cluster."""
+    import ray
+
+    has = ray.cluster_resources()
+    parts = [f"{has[name]:g} {name}" for name in ("CPU", "GPU") if has.get(name)]
+    url = ray._private.worker.get_dashboard_url()
+    dashboard = f", dashboard http://{url}" if url else ""
+    return f"Ray is up: {', '.join(parts)} on {len(ray.nodes())} node{'s' if len(ray.nodes()) > 1 else ''}{dashboard}"

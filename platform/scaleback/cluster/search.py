@@ -1,0 +1,163 @@
+"""A study on Ray Tune: every exhaustive point, and the points that Optuna proposes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scaleback.cluster import runtime
+from scaleback.cluster.placement import Placement
+from scaleback.cluster.progress import Progress
+from scaleback.cluster.render import render
+from scaleback.cluster.stages import complete
+from scaleback.cluster.watcher import Watcher
+from scaleback.core.store import Store
+from scaleback.evaluations.run import SCORES
+from scaleback.sources.population import Population
+from scaleback.study.plan import Planned, plan_study
+from scaleback.study.run import Run
+from scaleback.study.study import Measure, Point, Study
+
+FINAL = "final"
+"""Marks the last report of a trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt at a study ended."""
+
+    started: int
+    """Runs or trials that were started."""
+    failed: Sequence[str]
+    """One line for each that failed."""
+    interrupted: bool = False
+
+
+def run_study(study: Study, store: Store, placement: Placement, progress: Progress, *, retry: bool = False) -> Outcome:
+    """Do what is missing of a study; Ray is started only if something is."""
+    from scaleback.cluster.optuna_search import run_search, searches_left
+
+    plan = plan_study(study, store)
+    failed = [] if retry else [_earlier(planned, store) for planned in plan.to_do if _lasting(planned, store)]
+    to_do = plan.to_do if retry else [planned for planned in plan.to_do if not _lasting(planned, store)]
+    searches = searches_left(study, store)
+    if not to_do and not searches:
+        return Outcome(0, failed)
+    progress.note("starting Ray")
+    with runtime.cluster(placement):
+        progress.note(runtime.where())
+        started, interrupted = len(to_do), False
+        if to_do:
+            _render_all(to_do, store, progress)
+            broken, interrupted = run_grid(study, to_do, store, placement, progress, retry)
+            failed += broken
+        for search in searches:
+            if not interrupted:
+                count, broken, interrupted = run_search(study, search, store, placement, progress, retry)
+                started, failed = started + count, failed + broken
+    return Outcome(started, failed, interrupted)
+
+
+def run_grid(
+    study: Study, to_do: Sequence[Planned], store: Store, placement: Placement, progress: Progress, retry: bool
+) -> tuple[list[str], bool]:
+    """One Tune trial for each run, seed by seed, so that every point has its first seed early."""
+    from ray import tune
+
+    ordered = sorted(to_do, key=lambda planned: planned.run.seed)
+    trials = [{**planned.point.values, "seed": planned.run.seed, "baseline": planned.point.baseline} for planned in ordered]
+    watcher = Watcher(progress, total=len(ordered), headline=study.measures[0].label)
+    tuner = tune.Tuner(
+        tune.with_resources(GridTrial(study, store, placement, retry), runtime.no_core()),
+        param_space={"run": tune.grid_search(trials)},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=runs_at_once(placement),
+            reuse_actors=True,
+            trial_dirname_creator=trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=study.name, storage_path=tune_folder(store), verbose=0, callbacks=[watcher]
+        ),
+    )
+    results = tuner.fit()
+    failed = [last_line(str(result.error)) for result in results if result.error is not None]
+    return failed, watcher.finished + len(failed) < len(ordered)
+
+
+class GridTrial:
+    """What Tune runs for one run: it waits for the stages and reports what they found."""
+
+    __name__ = "scaleback"
+
+    def __init__(self, study: Study, store: Store, placement: Placement, retry: bool) -> None:
+        self._study, self._store, self._placement, self._retry = study, store, placement, retry
+
+    def __call__(self, config: Mapping[str, Any]) -> None:
+        from ray import tune
+
+        values = dict(config["run"])
+        seed, baseline = values.pop("seed"), values.pop("baseline")
+        run = self._study.run(Point(values=values, baseline=baseline), seed)
+        complete(run, self._store, self._placement, tune.report, retry=self._retry)
+        tune.report({FINAL: True, **measured(self._study.measures, [run], self._store)})
+
+
+def measured(measures: Iterable[Measure], runs: Sequence[Run], store: Store) -> dict[str, float]:
+    """Mean of each measure over finished runs, under its label."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for spec in run.evaluates:
+            manifest = store.manifest(spec.address, spec)
+            assert manifest is not None, f"{spec.address} was to be complete"
+            for score in json.loads(store.read(manifest, SCORES)):
+                key = Measure(evaluation=spec.short, metric=score["metric"], images_seen=score["images_seen"]).label
+                found.setdefault(key, []).append(score["value"])
+    return {label: sum(found[label]) / len(found[label]) for label in (measure.label for measure in measures)}
+
+
+def runs_at_once(placement: Placement) -> int:
+    """Trials in progress: one for each place, and one more, so that a place is never idle between two stages."""
+    return placement.runs_at_once or runtime.places(placement) + 1
+
+
+def tune_folder(store: Store) -> str:
+    """Where Tune writes what TensorBoard shows."""
+    return f"{store.root}/tune"
+
+
+def _render_all(to_do: Sequence[Planned], store: Store, progress: Progress) -> None:
+    """All missing images of the exhaustive points in one Ray Data job; failures are recorded and met by their runs."""
+    wanted: dict[str, tuple[Population, int]] = {}
+    for planned in to_do:
+        for population, images in planned.run.populations:
+            known = wanted.get(population.address, (population, 0))[1]
+            wanted[population.address] = (population, max(known, images))
+    render(store, list(wanted.values()), progress=progress.rendered)
+
+
+def _lasting(planned: Planned, store: Store) -> bool:
+    failure = store.failure(planned.failed) if planned.failed else None
+    return failure is not None and failure["lasting"]
+
+
+def _earlier(planned: Planned, store: Store) -> str:
+    failure = store.failure(planned.failed or "") or {}
+    where = f"{planned.point.label} seed={planned.run.seed}"
+    return f"{where}: failed before ({failure.get('error')}: {failure.get('message')}); --retry-failed tries again"
+
+
+def trial_folder(trial: Any) -> str:
+    """A readable name for a trial's folder, which TensorBoard shows."""
+    values = trial.config.get("run", trial.config)
+    text = ",".join(f"{name}={value}" for name, value in values.items() if name != "baseline")
+    plain = "".join(letter if letter.isalnum() or letter in "=.,-_" else "_" for letter in text)
+    return f"{plain[:80]}-{trial.trial_id[-5:]}"
+
+
+def last_line(text: str) -> str:
+    """The last line of a traceback: what was raised."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "failed"

@@ -1,0 +1,120 @@
+"""The stages of a run on Ray. Each asks the cluster for what it needs, and does nothing that is done already.
+
+The trial that calls them holds no core and no GPU itself: it waits, and stages that several runs share are computed
+by the first and waited for by the others.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from scaleback.cluster import failures
+from scaleback.cluster.group import pretrain_in_group
+from scaleback.cluster.placement import Placement
+from scaleback.cluster.render import render
+from scaleback.cluster.worker import at_most_every, run_stage
+from scaleback.core.errors import RunError
+from scaleback.core.store import Store
+from scaleback.evaluations.run import Evaluate
+from scaleback.pretrain.spec import Pretrain
+from scaleback.study.run import Run
+
+Report = Callable[[dict[str, Any]], None]
+REPORT_EVERY_S = 1.0
+"""Rows of a curve reach Tune at most this often; all of them are in the artifact."""
+
+
+def complete(
+    run: Run, store: Store, placement: Placement, report: Report = lambda row: None, *, retry: bool = False
+) -> None:
+    """Do what is missing of a run: render, pre-train, evaluate.
+
+    Args:
+        run: the run.
+        store: where its artifacts go.
+        placement: what the stages may use.
+        report: called with rows of progress.
+        retry: do again what failed before for a reason of its own.
+
+    Raises:
+        RunError: a stage failed; the failure is recorded at its address.
+    """
+    missing = [spec for spec in run.evaluates if store.manifest(spec.address, spec) is None]
+    if not missing:
+        return
+    for population, _ in run.populations:
+        failures.refuse_failed(store, population.address, retry)
+    for error in render(store, run.populations).values():
+        raise error
+    if run.pretrain is not None:
+        _once(run.pretrain, store, placement, report, retry)
+    for spec in missing:
+        _once(spec, store, placement, report, retry)
+
+
+def _once(spec: Pretrain | Evaluate, store: Store, placement: Placement, report: Report, retry: bool) -> None:
+    """Compute an artifact unless it is there, or is being made elsewhere."""
+    if store.manifest(spec.address, spec) is not None:
+        return
+    with store.lease(spec.address), failures.recorded(store, spec.address, retry):
+        if store.manifest(spec.address, spec) is not None:
+            return
+        if isinstance(spec, Pretrain) and placement.workers > 1:
+            pretrain_in_group(spec, store, placement)
+        else:
+            _as_task(spec, store, placement, report)
+
+
+def _as_task(spec: Pretrain | Evaluate, store: Store, placement: Placement, report: Report) -> None:
+    """Run a stage as one Ray task that streams its progress; start it again, from its checkpoint, if its process dies."""
+    import ray
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
+
+    verb = "pretrain" if isinstance(spec, Pretrain) else "evaluate"
+    task = ray.remote(_stage).options(
+        num_cpus=placement.cpus_per_worker,
+        num_gpus=placement.gpus_per_worker,
+        num_returns="streaming",
+        max_retries=0,  # resuming is ours: a retry of Ray's would replay the stream
+        scheduling_strategy="DEFAULT",  # not inside the trial's own placement group, which holds no core
+        name=f"{verb} {spec.slug}",
+    )
+    for attempt in range(placement.retries + 1):
+        stream = task.remote(verb, spec.plain(), store, placement)
+        try:
+            for reference in stream:
+                report({"stage": verb, **ray.get(reference)})
+            return
+        except (WorkerCrashedError, NodeDiedError, OutOfMemoryError) as error:
+            if attempt == placement.retries:
+                raise RunError(f"{spec.address}: its process died {attempt + 1} times ({type(error).__name__})") from error
+        except RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, Exception) else error) from None
+        except BaseException:
+            ray.cancel(stream)  # Tune stopped the trial
+            raise
+
+
+def _stage(verb: str, plain: dict[str, Any], store: Store, placement: Placement) -> Iterator[dict[str, Any]]:
+    """The body of a stage's task: runs the stage in a thread and yields rows as they come."""
+    rows: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run_stage(verb, plain, store, placement, at_most_every(REPORT_EVERY_S, rows.put))
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            rows.put(None)
+
+    thread = threading.Thread(target=work, daemon=True, name=f"{verb} stage")
+    thread.start()
+    while (row := rows.get()) is not None:
+        yield row
+    thread.join()
+    if failure:
+        raise failure[0]

@@ -1,0 +1,48 @@
+"""Follows Tune's trials and tells the user."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ray.tune import Callback
+
+from scaleback.cluster.progress import Progress
+from scaleback.core import units
+
+
+class Watcher(Callback):
+    """Counts finished trials and foretells the end."""
+
+    def __init__(self, progress: Progress, *, total: int, headline: str) -> None:
+        self._progress, self._total, self._headline = progress, total, headline
+        self._begun = time.monotonic()
+        self.finished = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune stores its callbacks; a terminal cannot be stored, and a stored one is never used here."""
+        return {**self.__dict__, "_progress": None}
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.finished += 1
+        value = (trial.last_result or {}).get(self._headline)
+        found = f"{self._headline} {units.percent(value)}" if value is not None else ""
+        self._tell(trial, found)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.finished += 1
+        self._tell(trial, "failed")
+
+    def _tell(self, trial: Any, found: str) -> None:
+        values = trial.config.get("run", trial.config)
+        named = " ".join(f"{name}={_short(value)}" for name, value in values.items() if name != "baseline")
+        if values.get("baseline"):
+            named = f"no pre-training {named}"
+        elapsed = time.monotonic() - self._begun
+        left = elapsed / self.finished * (self._total - self.finished)
+        ahead = f", about {units.duration(left)} left" if self.finished < self._total else ""
+        self._progress.ran(self.finished, self._total, f"{named}: {found}{ahead}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

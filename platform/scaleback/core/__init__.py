@@ -1,0 +1,1 @@
+"""What everything stands on: specs and their identity, randomness, storage, errors, units."""

@@ -1,0 +1,250 @@
+"""Specs: frozen, strict descriptions of what is computed, and nothing about where.
+
+A spec is light: it opens no file, no network, no GPU. Its canonical form leaves out every field that equals its
+default, so a default, once released, never changes; ``revision`` is bumped by hand when code changes meaning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Self, TypeAlias, TypeVar, Union, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from scaleback.core.errors import Refusal, SpecError, short, unknown
+
+Plain: TypeAlias = "None | bool | int | float | str | list[Plain] | dict[str, Plain]"
+S = TypeVar("S", bound="Spec")
+
+NAME_HEX = 10
+"""Hex digits of the fingerprint in a name: 40 bits, so a million artifacts collide with probability 0.4, and a
+collision is noticed, because the whole spec lies beside the artifact and is compared."""
+
+
+class Spec(BaseModel):
+    """Base of everything that has identity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+    revision: ClassVar[int] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, data: object) -> object:
+        """YAML and JSON have no tuples; strict validation would refuse their lists."""
+        if isinstance(data, Mapping):
+            return {key: _tuples(value) for key, value in data.items()}
+        return data
+
+    def canonical(self) -> dict[str, Plain]:
+        """What identity is computed from: the kind, the revision if bumped, and every field that is not its default."""
+        fields: dict[str, Plain] = {"revision": self.revision} if self.revision != 1 else {}
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name == "kind" or info.is_required() or value != info.get_default(call_default_factory=True):
+                fields[name] = _plain(value, Spec.canonical)
+        return fields
+
+    def plain(self) -> dict[str, Plain]:
+        """Every field as numbers, strings, lists and mappings: what is stored, shown, and parsed back."""
+        return {name: _plain(getattr(self, name), Spec.plain) for name in type(self).model_fields}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hex digits."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def short(self) -> str:
+        """The readable part of the slug; a spec with a kind is called by it."""
+        kind = getattr(self, "kind", None)
+        return kind if isinstance(kind, str) else type(self).__name__.lower()
+
+    @property
+    def slug(self) -> str:
+        """``short-0123456789``: the last part of an address."""
+        return f"{self.short}-{self.fingerprint[:NAME_HEX]}"
+
+    @classmethod
+    def parse(cls, data: object, at: str = "") -> Self:
+        """Build from plain data (YAML, JSON, command line); a fault raises SpecError, one line per fault, with its path."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise SpecError("\n".join(fault_lines(error, cls, data, at))) from None
+
+    def replace(self, changes: Mapping[str, Plain]) -> Self:
+        """A copy with dotted fields set, in order: ``{"source.delta": 0.2}``.
+
+        Setting a member with kinds to a bare name, or its ``kind`` to another one, starts that member afresh.
+        """
+        plain = self.plain()
+        for path, value in changes.items():
+            assign(plain, path, value)
+        return type(self).parse(plain)
+
+
+def variants(registry: Mapping[str, type[S]]) -> Any:
+    """The annotation of a field that holds one of a registry's specs, told apart by ``kind``; a bare name is a kind."""
+    members = tuple(registry.values())
+    named = BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value)
+    if len(members) == 1:
+        return Annotated[members[0], named]
+    return Annotated[Union[members], Field(discriminator="kind"), named]  # noqa: UP007 (a tuple of types)
+
+
+def presets(what: str, named: Callable[[], Mapping[str, S]]) -> BeforeValidator:
+    """Lets a field be written as the name of a preset, or as ``{preset: name, field: value, ...}``."""
+
+    def expand(value: object) -> object:
+        changes: dict[str, Any] = {}
+        if isinstance(value, Mapping) and "preset" in value:
+            changes = {key: item for key, item in value.items() if key != "preset"}
+            value = value["preset"]
+        if not isinstance(value, str):
+            return value
+        if value not in named():
+            raise Refusal("", unknown(what, value, named()))
+        plain = named()[value].plain()
+        for path, item in changes.items():
+            assign(plain, path, item)
+        return plain
+
+    return BeforeValidator(expand)
+
+
+def assign(plain: dict[str, Any], path: str, value: object) -> None:
+    """Set a dotted path in plain data, in place. A member of a list is named by its index or by its kind."""
+    node: Any = plain
+    *parents, last = path.split(".")
+    for depth, part in enumerate(parents):
+        node = _child(node, part, ".".join(parents[: depth + 1]))
+    if isinstance(node, list):
+        node[_index(node, last, path)] = value
+    elif last == "kind" and node.get("kind") != value:
+        node.clear()
+        node["kind"] = value
+    else:
+        node[last] = value
+
+
+def _child(node: Any, part: str, path: str) -> Any:
+    key: Any = _index(node, part, path) if isinstance(node, list) else part
+    child = node[key] if isinstance(node, list) else node.get(key)
+    if child is None:
+        child = {}
+    elif isinstance(child, str):
+        child = {"kind": child}
+    elif not isinstance(child, dict | list):
+        raise SpecError(f"{path}: is a value and has no fields; it is {short(child)}")
+    node[key] = child
+    return child
+
+
+def _index(node: list[Any], part: str, path: str) -> int:
+    kinds = [item.get("kind") if isinstance(item, dict) else item for item in node]
+    if part in kinds:
+        return kinds.index(part)
+    if part.isdigit() and int(part) < len(node):
+        return int(part)
+    raise SpecError(f"{path}: " + unknown("member", part, [str(kind) for kind in kinds]))
+
+
+def _plain(value: object, of_spec: Callable[[Spec], dict[str, Plain]]) -> Plain:
+    match value:
+        case Spec():
+            return of_spec(value)
+        case tuple() | list():
+            return [_plain(item, of_spec) for item in value]
+        case dict():
+            return {str(name): _plain(item, of_spec) for name, item in value.items()}
+        case float():
+            return value + 0.0  # -0.0 and 0.0 are one value
+        case None | bool() | int() | str():
+            return value
+    raise SpecError(
+        f"a spec may not hold a {type(value).__qualname__}; use a number, a string, a tuple or another Spec"
+    )
+
+
+def _tuples(value: object) -> object:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def fault_lines(error: ValidationError, cls: type[BaseModel], data: object, at: str = "") -> list[str]:
+    """One line per fault: dotted path, rule, value, nearest known name."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        path, parent = _locate(cls, data, fault["loc"])
+        reason = fault.get("ctx", {}).get("error")
+        if isinstance(reason, Refusal) and reason.field:
+            path = [*path, reason.field]
+        dotted = ".".join([at, *path] if at else path) or cls.__name__.lower()
+        lines.append(f"{dotted}: {_rule(fault, path[-1] if path else '', parent)}")
+    return lines
+
+
+def _rule(fault: ErrorDetails, last: str, parent: type[BaseModel] | None) -> str:
+    context, value = fault.get("ctx", {}), fault["input"]
+    match fault["type"]:
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            return unknown("field", last, parent.model_fields if parent else ())
+        case "union_tag_invalid":
+            return unknown("kind", str(context["tag"]), context["expected_tags"].replace("'", "").split(", "))
+        case "union_tag_not_found":
+            return "needs a kind"
+        case "literal_error":
+            known = [option.strip("'") for option in context["expected"].replace(" or ", ", ").split(", ")]
+            return unknown("value", str(value), known)
+        case "value_error":
+            return str(context["error"])
+    rule = fault["msg"].replace("Input should be", "must be").replace("a valid integer", "an integer")
+    rule = rule.replace("a valid ", "a ")
+    return f"{rule}; got {short(value)}"
+
+
+def _locate(
+    cls: type[BaseModel], data: object, location: tuple[int | str, ...]
+) -> tuple[list[str], type[BaseModel] | None]:
+    """The dotted path without union tags, and the model that holds its last part."""
+    path: list[str] = []
+    here: list[type[BaseModel]] = [cls]
+    parent: type[BaseModel] | None = cls
+    for part in location:
+        if isinstance(part, str) and part == _kind(data):
+            here = [model for model in here if _kind(model) == part] or here
+            continue
+        parent = here[0] if here else None
+        if isinstance(part, int):
+            data = data[part] if isinstance(data, list | tuple) and part < len(data) else None
+            path.append(str(_kind(data) or part))
+            continue
+        path.append(part)
+        info = parent.model_fields.get(part) if parent else None
+        here = _models_in(info.annotation) if info else []
+        data = data.get(part) if isinstance(data, Mapping) else getattr(data, part, None)
+    return path, parent
+
+
+def _kind(data: object) -> object:
+    if isinstance(data, str):
+        return data
+    if isinstance(data, Mapping):
+        return data.get("kind")
+    if isinstance(data, type) and issubclass(data, BaseModel):
+        return data.model_fields["kind"].default if "kind" in data.model_fields else None
+    return getattr(data, "kind", None)
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

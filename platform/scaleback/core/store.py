@@ -1,0 +1,248 @@
+"""Artifacts on storage: a directory, a local path or ``s3://`` / ``gs://``, that holds whole artifacts or none.
+
+An artifact is a folder of files and a ``manifest.json`` that lists them with sizes and SHA-256, carries the whole spec
+and a free record, and is sealed by a checksum of its own. Every file is published by one atomic step (rename on a
+local disk, close of the upload on an object store), the manifest last: a reader that finds it finds everything.
+Two writers of one address write the same bytes, so the worst a lost lease costs is time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs as arrow_fs
+
+from scaleback.core.errors import DriftError, IntegrityError, StoreError
+from scaleback.core.lease import Lease
+from scaleback.core.spec import Plain, Spec
+
+MANIFEST = "manifest.json"
+FAILURE = "failure.json"
+TEMPORARY = ".tmp"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What an artifact says of itself."""
+
+    address: str
+    spec: dict[str, Plain]
+    fingerprint: str
+    files: dict[str, dict[str, Any]]
+    """File name to ``{"bytes": size, "sha256": hex}``."""
+    record: dict[str, Any]
+    """What the stage measured or realised; never part of identity."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files together."""
+        return sum(int(entry["bytes"]) for entry in self.files.values())
+
+
+class Store:
+    """Reads and publishes artifacts below one root."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = str(root)
+        if "://" in self.root:
+            self._fs, self._base = arrow_fs.FileSystem.from_uri(self.root)
+            self.local = isinstance(self._fs, arrow_fs.LocalFileSystem)
+        else:
+            self.root = os.path.abspath(self.root)
+            self._fs, self._base, self.local = arrow_fs.LocalFileSystem(), self.root, True
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        return Store, (self.root,)
+
+    # Files ----------------------------------------------------------------------------------------------------------
+
+    def path(self, name: str) -> str:
+        """The path of a file below the root, as this store's file system knows it."""
+        return f"{self._base}/{name}"
+
+    def put(self, name: str, data: bytes) -> None:
+        """Publish one file atomically; an older one of that name is replaced."""
+        path = self.path(name)
+        try:
+            if self.local:
+                _put_local(path, data)
+                return
+            with self._fs.open_output_stream(path) as stream:
+                stream.write(data)
+        except OSError as error:
+            raise StoreError(
+                f"{self.root}/{name}: cannot write {len(data):,} bytes: {error.strerror or error}"
+            ) from error
+
+    def get(self, name: str) -> bytes | None:
+        """The bytes of a file, or None if there is none."""
+        try:
+            if self.local:
+                return Path(self.path(name)).read_bytes()
+            with self._fs.open_input_stream(self.path(name)) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
+    def remove(self, name: str) -> None:
+        """Delete a file or an artifact; what is not there is not an error."""
+        path = self.path(name)
+        kind = self._fs.get_file_info(path).type
+        if kind == arrow_fs.FileType.Directory:
+            self._fs.delete_dir(path)
+        elif kind == arrow_fs.FileType.File:
+            self._fs.delete_file(path)
+
+    def files(self, folder: str) -> list[str]:
+        """Names of all files below ``folder``, sorted, at any depth: one listing."""
+        selector = arrow_fs.FileSelector(self.path(folder), recursive=True, allow_not_found=True)
+        start = len(self._base) + 1
+        found = self._fs.get_file_info(selector)
+        files = (info.path[start:] for info in found if info.type == arrow_fs.FileType.File)
+        return sorted(name for name in files if not name.endswith(TEMPORARY))
+
+    def addresses(self, folder: str, file: str = MANIFEST) -> list[str]:
+        """Addresses below ``folder`` that hold ``file``; by default those of whole artifacts."""
+        return [name.removesuffix(f"/{file}") for name in self.files(folder) if name.endswith(f"/{file}")]
+
+    def scratch(self, folder: str) -> str:
+        """A path or URI below the root for files that other libraries write and nobody reads back."""
+        return f"{self.root}/scratch/{folder}"
+
+    # Artifacts ------------------------------------------------------------------------------------------------------
+
+    def publish(self, address: str, files: Mapping[str, bytes], *, spec: Spec, record: Mapping[str, Any]) -> Manifest:
+        """Write all files, then the manifest; only then does the artifact exist."""
+        for name, data in files.items():
+            self.put(f"{address}/{name}", data)
+        manifest = Manifest(
+            address=address,
+            spec=spec.plain(),
+            fingerprint=spec.fingerprint,
+            files={name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()},
+            record=dict(record),
+        )
+        body = {field: getattr(manifest, field) for field in Manifest.__slots__}
+        self.put(f"{address}/{MANIFEST}", _json({**body, "seal": _sha256(_json(body))}))
+        self.remove(f"{address}/{FAILURE}")
+        return manifest
+
+    def manifest(self, address: str, spec: Spec | None = None) -> Manifest | None:
+        """The manifest at an address, or None; compared with ``spec`` where one is given.
+
+        Raises:
+            IntegrityError: the manifest is damaged.
+            DriftError: it belongs to another spec.
+        """
+        data = self.get(f"{address}/{MANIFEST}")
+        if data is None:
+            return None
+        try:
+            body = json.loads(data)
+            seal = body.pop("seal")
+            manifest = Manifest(**body)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"{self.root}/{address}/{MANIFEST}: is not a manifest ({error})") from error
+        if seal != _sha256(_json(body)):
+            raise IntegrityError(
+                f"{self.root}/{address}/{MANIFEST}: damaged; its seal is {seal[:12]}, found {_sha256(_json(body))[:12]}"
+            )
+        if manifest.address != address:
+            raise IntegrityError(f"{self.root}/{address}: holds the artifact {manifest.address}, put in its place")
+        if spec is not None and manifest.fingerprint != spec.fingerprint:
+            raise DriftError(
+                f"{self.root}/{address}: holds {manifest.fingerprint[:12]}, not {spec.fingerprint[:12]}, the spec asked for"
+            )
+        return manifest
+
+    def read(self, manifest: Manifest, file: str) -> bytes:
+        """One file of an artifact, verified.
+
+        Raises:
+            IntegrityError: missing, of another size, or of another checksum; the message says which.
+        """
+        where, expected = f"{self.root}/{manifest.address}/{file}", manifest.files[file]
+        data = self.get(f"{manifest.address}/{file}")
+        if data is None:
+            raise IntegrityError(f"{where}: is missing; expected {expected['bytes']:,} bytes")
+        if len(data) != expected["bytes"]:
+            raise IntegrityError(f"{where}: holds {len(data):,} bytes; expected {expected['bytes']:,}")
+        found = _sha256(data)
+        if found != expected["sha256"]:
+            raise IntegrityError(f"{where}: has checksum {found[:12]}; expected {expected['sha256'][:12]}")
+        return data
+
+    def fail(self, address: str, failure: Mapping[str, Any]) -> None:
+        """Leave a failure record in place of an artifact."""
+        self.put(f"{address}/{FAILURE}", _json(dict(failure)))
+
+    def failure(self, address: str) -> dict[str, Any] | None:
+        """The failure record at an address, or None."""
+        data = self.get(f"{address}/{FAILURE}")
+        return None if data is None else json.loads(data)
+
+    @contextlib.contextmanager
+    def lease(self, address: str) -> Iterator[Lease]:
+        """Hold the right to compute ``address``; waits while another live process does."""
+        lease = Lease(self, address)
+        lease.acquire()
+        try:
+            yield lease
+        finally:
+            lease.release()
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put a file only if there is none. Exact on a local disk; a check and a write on an object store."""
+        if self.local:
+            return _create_local(self.path(name), data)
+        if self.get(name) is not None:
+            return False
+        self.put(name, data)
+        return self.get(name) == data
+
+
+@contextlib.contextmanager
+def _temporary(path: str, data: bytes) -> Iterator[str]:
+    """A synced file beside ``path`` that is gone at the end, whatever happens."""
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _put_local(path: str, data: bytes) -> None:
+    with _temporary(path, data) as temporary:
+        os.replace(temporary, path)
+
+
+def _create_local(path: str, data: bytes) -> bool:
+    """A link fails if the name is taken, and the name never stands for half a file."""
+    with _temporary(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode()

@@ -1,0 +1,27 @@
+"""Checkpoint in, named numbers out. A new evaluation costs a file and a line of ``EVALUATIONS``.
+
+This room stands above ``pretrain``: fine-tuning is training, and there is one training loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from scaleback.core.spec import variants
+from scaleback.evaluations.base import Evaluation, Score, Target
+from scaleback.evaluations.finetune import FineTune
+from scaleback.evaluations.frozen import KNN, Linear
+
+EVALUATIONS: Mapping[str, type[Evaluation]] = {
+    "finetune": FineTune,
+    "linear": Linear,
+    "knn": KNN,
+}
+
+if TYPE_CHECKING:
+    AnyEvaluation: TypeAlias = Evaluation
+else:
+    AnyEvaluation = variants(EVALUATIONS)
+
+__all__ = ["EVALUATIONS", "AnyEvaluation", "Evaluation", "Score", "Target"]

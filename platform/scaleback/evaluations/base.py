@@ -1,0 +1,123 @@
+"""What an evaluation is: a backbone and a labelled task in, named numbers out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, model_validator
+
+from scaleback.core.errors import Refusal, refusal
+from scaleback.core.spec import Spec
+from scaleback.sources import AnyRealSource, RealSource
+from scaleback.sources.population import Images, Population
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from scaleback.pretrain.checkpoint import Checkpoints
+    from scaleback.pretrain.world import World
+
+
+class Target(Spec):
+    """The downstream task: which data, and how many labelled images of them are given."""
+
+    data: AnyRealSource
+    images: int = Field(ge=1)
+    """Labelled images for training, balanced over classes; which ones is drawn from the run's seed."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.data.split != "train":
+            raise Refusal("data.split", refusal("must be train; the test split is taken for testing", self.data.split))
+        return self
+
+    def refuse_impossible(self) -> None:
+        """Raise Refusal if the data are too few, unlabelled, or of different classes in training and test.
+
+        Apart from construction, because it may have to list files.
+        """
+        classes, test = self.data.class_count(), self.test
+        if classes is None:
+            raise Refusal("data", refusal("must have labels", self.data.short))
+        available = self.data.available()
+        if available is not None and self.images > available:
+            raise Refusal("images", refusal(f"must be at most the {available:,} of the train split", self.images))
+        if self.images < classes:
+            raise Refusal("images", refusal(f"must give each of the {classes} classes an image", self.images))
+        if test.class_count() != classes:
+            raise Refusal(
+                "data", refusal(f"must have the same classes in both splits, {classes} in train", test.class_count())
+            )
+
+    @property
+    def test(self) -> RealSource:
+        """The source of the test split."""
+        return self.data.model_copy(update={"split": "test"})
+
+    def train_population(self, seed: int) -> Population:
+        """Where the labelled images of a seed lie."""
+        return Population.of(self.data, seed)
+
+    def test_population(self) -> Population:
+        """Where the test images lie: all of them, the same for every seed."""
+        return Population.of(self.test, 0)
+
+    @property
+    def test_images(self) -> int:
+        """How many images the test split has."""
+        available = self.test.available()
+        assert available is not None, "a real source is finite"
+        return available
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """One number of one evaluation."""
+
+    metric: str
+    value: float
+    images_seen: int | None = None
+    """Image passes of fine-tuning behind it; None where nothing is trained by passes."""
+    count: int | None = None
+    """Test images behind a share, for its binomial interval."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What an evaluation works on."""
+
+    backbone: nn.Module
+    train: Images
+    test: Images
+    classes: int
+    image_px: int
+    channels: int
+    seed: int
+    world: World
+    checkpoints: Checkpoints | None
+    report: Callable[[dict[str, float]], None]
+
+
+class Evaluation(Spec, ABC):
+    """A protocol that turns a backbone into named numbers."""
+
+    @abstractmethod
+    def score(self, task: Task) -> list[Score]:
+        """Run the protocol."""
+
+    @abstractmethod
+    def training_images(self) -> int:
+        """Image passes it trains for: what a plan counts."""
+
+    @classmethod
+    @abstractmethod
+    def example(cls) -> Self:
+        """A small instance for the contract tests."""
+
+
+def scores_as_rows(scores: list[Score]) -> list[dict[str, Any]]:
+    """Scores as plain data, for storage."""
+    return [{"metric": s.metric, "value": s.value, "images_seen": s.images_seen, "count": s.count} for s in scores]

@@ -1,0 +1,36 @@
+"""Features of a frozen backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from scaleback.evaluations.base import Task
+from scaleback.pretrain.loop import fit_channels
+from scaleback.recipes.augment import normalise, resize
+from scaleback.sources.population import Images
+
+# Shapes: B images of a batch, N images of a split, C channels, H rows, W columns, D width.
+
+EVALUATION_BATCH_IMAGES = 256
+
+
+def batches(task: Task, images: Images, mean: float, std: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Whole images resized to the backbone's size and normalised, with their labels, on the device."""
+    device = task.world.device
+    for start in range(0, len(images), EVALUATION_BATCH_IMAGES):
+        part = slice(start, start + EVALUATION_BATCH_IMAGES)
+        pixels_BCHW = torch.from_numpy(images.image_NHWC[part]).permute(0, 3, 1, 2)
+        view = resize(fit_channels(pixels_BCHW, task.channels).to(device), task.image_px)
+        label_B = torch.from_numpy(images.label_N[part]).to(device)
+        yield normalise(view.expand(-1, task.channels, -1, -1), mean, std), label_B
+
+
+def features(task: Task, images: Images, mean: float, std: float) -> Tensor:
+    """(N, D) pooled features in float32, on the CPU."""
+    backbone = task.backbone.to(task.world.device).eval()
+    with torch.inference_mode():
+        parts = [backbone(image_BCHW).float().cpu() for image_BCHW, _ in batches(task, images, mean, std)]
+    return torch.cat(parts)

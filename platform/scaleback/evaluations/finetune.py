@@ -1,0 +1,128 @@
+"""Fine-tuning: the whole network is trained on the labelled images, and tested along the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, model_validator
+
+from scaleback.core.errors import Refusal, refusal
+from scaleback.evaluations.base import Evaluation, Score, Task
+from scaleback.recipes import FINETUNE_RECIPES, FinetuneRecipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scaleback.pretrain.state import TrainState
+
+
+class FineTune(Evaluation):
+    """Accuracy at every mark of the budget, the last and the best of them, each named as such.
+
+    ``best`` picks the mark by its test accuracy, as the released trainers of 1p-frac and OFDB do; it is an optimistic
+    number, and ``last`` is the honest one.
+    """
+
+    kind: Literal["finetune"] = "finetune"
+    recipe: FinetuneRecipe
+    marks_images: tuple[int, ...]
+    """Image passes at which the test set is scored, in increasing order; the last is the budget."""
+    smoothing: float = Field(0.1, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        marks, batch = self.marks_images, self.recipe.batch_images
+        if not marks or list(marks) != sorted(set(marks)) or marks[0] < batch:
+            raise Refusal("marks_images", refusal(f"must increase, from one batch of {batch} on", marks))
+        if marks[-1] != self.recipe.budget_images:
+            raise Refusal("marks_images", refusal(f"must end with the budget, {self.recipe.budget_images}", marks[-1]))
+        if len(self.recipe.views) != 1:
+            raise Refusal("recipe.views", refusal("must be one augmentation", len(self.recipe.views)))
+        return self
+
+    def training_images(self) -> int:
+        return self.recipe.budget_images
+
+    def score(self, task: Task) -> list[Score]:
+        import torch
+
+        from scaleback.core import seeds
+        from scaleback.objectives.classify import Classify
+        from scaleback.pretrain.loop import Training, train
+        from scaleback.pretrain.run import width_of
+
+        objective = Classify(smoothing=self.smoothing, mixup=self.mixup, cutmix=self.cutmix)
+        generator = torch.Generator().manual_seed(seeds.key("fine-tuned head", task.seed) >> 1)
+        width = width_of(task.backbone)
+        learner = objective.build(task.backbone, width=width, classes=task.classes, generator=generator)
+        training = Training(
+            learner=learner,
+            views=1,
+            images=task.train,
+            image_px=task.image_px,
+            channels=task.channels,
+            recipe=self.recipe,
+            seed=seeds.key("fine-tune", task.seed) >> 1,
+        )
+        marker = _Marker(self, task)
+        state = train(training, task.world, checkpoints=task.checkpoints, hooks=[marker], report=task.report)
+        return self._scores(marker.scored(state), len(task.test))
+
+    def _scores(self, accuracy: dict[int, float], count: int) -> list[Score]:
+        scores = [
+            Score(metric="accuracy", value=value, images_seen=images, count=count) for images, value in accuracy.items()
+        ]
+        last, best = max(accuracy), max(accuracy, key=lambda images: accuracy[images])
+        return [
+            *scores,
+            Score(metric="accuracy_last", value=accuracy[last], images_seen=last, count=count),
+            Score(metric="accuracy_best", value=accuracy[best], images_seen=best, count=count),
+        ]
+
+    @classmethod
+    def example(cls) -> Self:
+        recipe = FINETUNE_RECIPES["small"].replace({"budget_images": 2_000, "warmup_images": 100})
+        return cls(recipe=recipe, marks_images=(500, 2_000))
+
+
+class _Marker:
+    """Tests the network at the marks; what it finds goes into the curve, so that it survives a restart."""
+
+    KEY = "test_accuracy"
+
+    def __init__(self, spec: FineTune, task: Task) -> None:
+        batch = spec.recipe.batch_images
+        # The step that reaches a mark: the first with at least as many images behind it.
+        self._steps = {min(spec.recipe.steps, -(-mark // batch)): mark for mark in spec.marks_images}
+        self._spec, self._task = spec, task
+
+    def __call__(self, state: TrainState) -> None:
+        if state.step not in self._steps:
+            return
+        accuracy = self._test(state)
+        state.rows.append({"images_seen": self._steps[state.step], self.KEY: accuracy})
+        self._task.report(state.rows[-1])
+
+    def scored(self, state: TrainState) -> dict[int, float]:
+        """Accuracy at each mark."""
+        return {int(row["images_seen"]): row[self.KEY] for row in state.rows if self.KEY in row}
+
+    def _test(self, state: TrainState) -> float:
+        import copy
+
+        import torch
+
+        from scaleback.evaluations.features import batches
+
+        learner = copy.deepcopy(state.learner).eval()
+        if state.average is not None:
+            learner.load_state_dict(state.average.tensors, strict=False)
+        view = self._spec.recipe.views[0]
+        right = torch.zeros((), dtype=torch.int64)
+        with torch.inference_mode():
+            for image_BCHW, label_B in batches(self._task, self._task.test, view.mean, view.std):
+                logits: Tensor = learner.head(learner.backbone(image_BCHW))
+                right += (logits.argmax(1) == label_B).sum().cpu()
+        return int(right) / len(self._task.test)

@@ -1,0 +1,97 @@
+"""A linear classifier on a backbone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scaleback.core import seeds
+from scaleback.objectives.learners.base import Batch, Learner, Losses
+
+if TYPE_CHECKING:
+    from scaleback.objectives.classify import Classify
+
+# Shapes: B images, C channels, H rows, W columns, D width, K classes.
+
+HEAD_STD = 0.02
+"""timm's initialisation of a ViT's classifier: normal, cut at two units."""
+
+
+class Classifier(Learner):
+    """Backbone and head; the label of an image is its class or its index."""
+
+    def __init__(
+        self, spec: Classify, backbone: nn.Module, *, width: int, classes: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(width, classes)
+        nn.init.trunc_normal_(self.head.weight, std=HEAD_STD, a=-2 * HEAD_STD, b=2 * HEAD_STD, generator=generator)
+        nn.init.zeros_(self.head.bias)
+        self._spec = spec
+
+    def forward(self, batch: Batch) -> Losses:
+        spec = self._spec
+        image_BCHW, label_B = batch.view_VBCHW[0], batch.label_B if spec.labels == "source" else batch.index_B
+        mix = (
+            draw_mix(spec.mixup, spec.cutmix, batch.seed, batch.step, image_BCHW.shape[-2:]) if self.training else None
+        )
+        if mix is not None:
+            image_BCHW = mixed(image_BCHW, mix)
+        features_BD = self.backbone(image_BCHW)
+        logits_BK = self.head(features_BD).float()
+        loss = F.cross_entropy(logits_BK, label_B, label_smoothing=spec.smoothing)
+        if mix is not None:
+            other = F.cross_entropy(logits_BK, partner(label_B), label_smoothing=spec.smoothing)
+            loss = mix.share * loss + (1 - mix.share) * other
+        right = (logits_BK.argmax(1) == label_B).float().mean()
+        return Losses(total=loss, features_BD=features_BD.detach(), parts={"accuracy": right.detach()})
+
+
+class Mix(NamedTuple):
+    """How a batch is mixed: with equal weight everywhere, or by a box."""
+
+    share: float
+    """Weight of an image itself; the rest is its partner's."""
+    box: tuple[int, int, int, int] | None
+    """Top, bottom, left, right of the pasted box; None for mixup."""
+
+
+def draw_mix(mixup: float, cutmix: float, seed: int, step: int, size: tuple[int, ...]) -> Mix | None:
+    """One mix a batch, the same on every worker: timm's batch mode with probability 1 and switch probability 0.5."""
+    if not mixup and not cutmix:
+        return None
+    rng = seeds.generator("mix", seed, step)
+    use_cutmix = bool(cutmix) and (not mixup or rng.random() < 0.5)
+    share = float(rng.beta(cutmix, cutmix) if use_cutmix else rng.beta(mixup, mixup))
+    if not use_cutmix:
+        return Mix(share, None)
+    height, width = size
+    side = np.sqrt(1 - share)
+    middle_y, middle_x = int(rng.integers(height)), int(rng.integers(width))
+    half_y, half_x = int(height * side) // 2, int(width * side) // 2
+    top, bottom = max(0, middle_y - half_y), min(height, middle_y + half_y)
+    left, right = max(0, middle_x - half_x), min(width, middle_x + half_x)
+    # The box was cut at the border, so the weight is what is left of it.
+    return Mix(1 - (bottom - top) * (right - left) / (height * width), (top, bottom, left, right))
+
+
+def mixed(image_BCHW: Tensor, mix: Mix) -> Tensor:
+    """Each image mixed with its partner."""
+    if mix.box is None:
+        return mix.share * image_BCHW + (1 - mix.share) * partner(image_BCHW)
+    top, bottom, left, right = mix.box
+    image_BCHW = image_BCHW.clone()
+    image_BCHW[:, :, top:bottom, left:right] = partner(image_BCHW)[:, :, top:bottom, left:right]
+    return image_BCHW
+
+
+def partner(value_B: Tensor) -> Tensor:
+    """Rows 2i and 2i + 1 change places. Batches are in random order, so a neighbour is as random a partner as any, and
+    it is on the same worker however the batch is cut into even slices.
+    """
+    return value_B.view(-1, 2, *value_B.shape[1:]).flip(1).reshape(value_B.shape)

@@ -1,0 +1,1 @@
+"""Training: one loop for every method, exact to resume, the same on any number of workers."""

@@ -1,0 +1,197 @@
+"""The training loop. It never asks which method it is running, nor whether it is alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scaleback.core import seeds
+from scaleback.core.errors import PlacementError
+from scaleback.objectives.learners.base import Batch, Learner, Losses
+from scaleback.pretrain.checkpoint import Checkpoints
+from scaleback.pretrain.order import BatchOrder
+from scaleback.pretrain.state import Average, Row, TrainState
+from scaleback.pretrain.watch import Watch
+from scaleback.pretrain.world import World
+from scaleback.recipes.augment import Augmenter
+from scaleback.recipes.recipe import Recipe
+from scaleback.sources.population import Images
+
+# Shapes: B images of a batch (global, or a worker's slice), N images of the set, C channels, H rows, W columns.
+
+DEVICE_SHARE = 0.25
+"""Images live on the GPU if they take no more than this share of its free memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What is to be trained, on what, how."""
+
+    learner: Learner
+    views: int
+    images: Images
+    image_px: int
+    channels: int
+    recipe: Recipe
+    seed: int
+
+
+Hook = Callable[[TrainState], None]
+"""Called after every step."""
+
+
+def train(
+    training: Training,
+    world: World,
+    *,
+    checkpoints: Checkpoints | None = None,
+    hooks: Sequence[Hook] = (),
+    report: Callable[[Row], None] = lambda row: None,
+) -> TrainState:
+    """Train to the end of the budget, from the newest checkpoint if there is one.
+
+    Raises:
+        DivergedError: the loss is not finite.
+        PlacementError: the batch cannot be cut into equal slices.
+    """
+    recipe, learner = training.recipe, training.learner.to(world.device)
+    slice_images = _slice_images(recipe, world)
+    optimizer = recipe.optimizer.build(learner)
+    state = TrainState(learner, optimizer, Average(learner, recipe.ema) if recipe.ema else None)
+    _restore(state, checkpoints, world)
+    if recipe.compile:
+        learner.backbone.compile()
+    model = world.wrap(learner)
+    assemble = _Assembler(training, world)
+    order = BatchOrder(images=len(training.images), batch_images=recipe.batch_images, seed=training.seed)
+    watch = Watch(world, steps=recipe.steps, batch_images=recipe.batch_images)
+    stochastic = _draws_in_forward(learner)
+    learner.train()
+
+    for step in range(state.step, recipe.steps):
+        lr = recipe.lr_at((step + 1) * recipe.batch_images)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+        if stochastic:
+            torch.manual_seed(seeds.key("forward", training.seed, step, world.rank) >> 1)
+
+        index_B, epoch_B = order.batch(step)
+        for micro in range(recipe.accumulate):
+            start = (micro * world.size + world.rank) * slice_images
+            mine = slice(start, start + slice_images)
+            batch = assemble(index_B[mine], epoch_B[mine], step)
+            with _averaging(model, micro == recipe.accumulate - 1), _precision(recipe, world):
+                losses: Losses = model(batch)
+                (losses.total / recipe.accumulate).backward()
+            watch.add(losses, step)
+
+        row_due = watch.due(step + 1)
+        gradient_norm = _clip(learner, recipe.clip_norm) if recipe.clip_norm or row_due else math.nan
+        optimizer.step()
+        optimizer.zero_grad()
+        learner.after_step((step + 1) / recipe.steps)
+        if state.average is not None:
+            state.average.update(step)
+        state.step = step + 1
+
+        if row_due:
+            state.rows.append(watch.row(state.step, lr, gradient_norm, losses.features_BD))
+            report(state.rows[-1])
+        for hook in hooks:
+            hook(state)
+        if checkpoints is not None and row_due and state.step < recipe.steps and world.told_by_first(checkpoints.due):
+            if world.first:
+                checkpoints.save(state)
+    return state
+
+
+class _Assembler:
+    """Makes a worker's slice of a batch: picks images by index, augments them on the device."""
+
+    def __init__(self, training: Training, world: World) -> None:
+        recipe, device = training.recipe, world.device
+        pixels_NCHW = fit_channels(torch.from_numpy(training.images.image_NHWC).permute(0, 3, 1, 2), training.channels)
+        self._pixels_NCHW = pixels_NCHW.contiguous().to(device if _fits(pixels_NCHW, device) else "cpu")
+        self._label_N = torch.from_numpy(training.images.label_N)
+        self._training, self._world = training, world
+        views = recipe.views * training.views if len(recipe.views) == 1 else recipe.views
+        self._augmenters = [
+            Augmenter(spec, seed=training.seed, view=number, image_px=training.image_px, device=device)
+            for number, spec in enumerate(views)
+        ]
+
+    def __call__(self, index_B: Any, epoch_B: Any, step: int) -> Batch:
+        training, device = self._training, self._world.device
+        index = torch.from_numpy(np.ascontiguousarray(index_B))
+        image_BCHW = self._pixels_NCHW[index.to(self._pixels_NCHW.device)].to(device, non_blocking=True)
+        image_BCHW = image_BCHW.expand(-1, training.channels, -1, -1)
+        return Batch(
+            view_VBCHW=[augment(image_BCHW, index_B, epoch_B) for augment in self._augmenters],
+            label_B=self._label_N[index].to(device),
+            index_B=index.to(device),
+            seed=training.seed,
+            step=step,
+            progress=step / training.recipe.steps,
+        )
+
+
+def fit_channels(image_NCHW: Tensor, channels: int) -> Tensor:
+    """Colour to gray where the model takes one channel (ITU-R 601); gray stays one channel and is expanded later."""
+    if image_NCHW.shape[1] == 3 and channels == 1:
+        weight = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+        return (image_NCHW.float() * weight).sum(1, keepdim=True).round().to(torch.uint8)
+    return image_NCHW
+
+
+def _restore(state: TrainState, checkpoints: Checkpoints | None, world: World) -> None:
+    """Continue where worker 0 finds the newest checkpoint; every worker reads the same one."""
+    if checkpoints is None:
+        return
+    files = world.told_by_first(checkpoints.newest() if world.first else None)
+    if files is not None:
+        state.load(files)
+
+
+def _slice_images(recipe: Recipe, world: World) -> int:
+    parts = world.size * recipe.accumulate
+    if recipe.batch_images % parts:
+        raise PlacementError(
+            f"recipe.batch_images: must divide into {parts} slices ({world.size} workers x {recipe.accumulate} "
+            f"micro-batches); got {recipe.batch_images}"
+        )
+    return recipe.batch_images // parts
+
+
+def _averaging(model: nn.Module, last: bool) -> Any:
+    """Gradients are averaged over workers once a step, with the last micro-batch."""
+    if isinstance(model, nn.parallel.DistributedDataParallel) and not last:
+        return model.no_sync()
+    return torch.enable_grad()
+
+
+def _precision(recipe: Recipe, world: World) -> torch.autocast:
+    return torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+
+
+def _clip(learner: nn.Module, norm: float | None) -> float:
+    """Clip the whole gradient; returns its norm before."""
+    return float(nn.utils.clip_grad_norm_(learner.parameters(), math.inf if norm is None else norm))
+
+
+def _draws_in_forward(module: nn.Module) -> bool:
+    """Whether the forward pass draws random numbers (dropout, stochastic depth)."""
+    chances = [getattr(part, name, 0.0) for part in module.modules() for name in ("p", "drop_prob")]
+    return any(isinstance(chance, float) and chance > 0 for chance in chances)
+
+
+def _fits(image_NCHW: Tensor, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return image_NCHW.nbytes <= DEVICE_SHARE * free_bytes

@@ -1,0 +1,14 @@
+"""How runs are set: budgets, schedules, optimizers, augmentation, and the papers' presets."""
+
+from scaleback.recipes.augmentation import Augmentation, RandAugment
+from scaleback.recipes.recipe import FINETUNE_RECIPES, PRETRAIN_RECIPES, FinetuneRecipe, PretrainRecipe, Recipe
+
+__all__ = [
+    "FINETUNE_RECIPES",
+    "PRETRAIN_RECIPES",
+    "Augmentation",
+    "FinetuneRecipe",
+    "PretrainRecipe",
+    "RandAugment",
+    "Recipe",
+]

@@ -1,0 +1,1 @@
+"""From scores to laws: tables, intervals, fits, figures, the report. No torch, no Ray."""

@@ -1,0 +1,76 @@
+"""What a report is made of: plain data that the study room gathers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from scaleback.scaling.table import Cell, Table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A measure as the report shows it."""
+
+    label: str
+    evaluation: str
+    metric: str
+    images_seen: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """Images of one point."""
+
+    title: str
+    png: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLine:
+    """One run in the list of runs."""
+
+    point: str
+    seed: int
+    fingerprint: str
+    state: str
+    addresses: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    """Everything a report is made of."""
+
+    name: str
+    purpose: str
+    axes: Sequence[str]
+    """Fields of the exhaustive axes."""
+    measures: Sequence[Shown]
+    reach: float | None
+    fit_field: str | None
+    table: Table
+    cost: Mapping[str, float]
+    """Point to images used for pre-training."""
+    sheets: Sequence[Sheet]
+    runs: Sequence[RunLine]
+    base_spec: str
+    """The base run, as YAML."""
+    study_spec: str
+    made: str
+    """When, with which versions."""
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def baseline(self) -> str | None:
+        """Label of the point without pre-training."""
+        return next((row.point for row in self.table.rows if row.baseline), None)
+
+    @property
+    def budgeted(self) -> Shown | None:
+        """The first measure that has a budget: the evaluation whose curve is shown."""
+        return next((measure for measure in self.measures if measure.images_seen is not None), None)
+
+    def split(self, measure: Shown) -> tuple[Cell | None, list[Cell]]:
+        """(the baseline's cell, all others) of a measure."""
+        cells = self.table.cells(measure.evaluation, measure.metric, measure.images_seen)
+        return next((cell for cell in cells if cell.baseline), None), [cell for cell in cells if not cell.baseline]

@@ -1,0 +1,249 @@
+"""Figures as SVG text: drawn by matplotlib without a display, embedded in the report as they are."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import NDArray
+
+from scaleback.core import units
+from scaleback.scaling.intervals import over_seeds
+from scaleback.scaling.laws import Fitted
+from scaleback.scaling.table import Cell
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a5195", "#444444")
+"""Okabe and Ito's palette, which colour-blind readers tell apart."""
+BASELINE_COLOUR = "#666666"
+WIDTH_INCHES, HEIGHT_INCHES = 7.2, 4.2
+STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "scaleback",
+    "legend.frameon": False,
+}
+LOG_SPREAD = 8
+"""Positive values that span more than this factor are drawn on a logarithmic axis."""
+
+
+def drawn(draw: Callable[[Axes], None], *, height: float = HEIGHT_INCHES, width: float = WIDTH_INCHES) -> str:
+    """One figure as an ``<svg>`` element."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.add_subplot())
+        sink = io.StringIO()
+        figure.savefig(sink, format="svg", metadata={"Date": None})
+    text = sink.getvalue()
+    return text[text.index("<svg") :]
+
+
+def curve(cells: Sequence[Cell], field: str, group_field: str | None, baseline: Cell | None, ylabel: str) -> str:
+    """A measure along one axis, one line for each value of another, bands of 95 % over seeds, dots for the seeds."""
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.values.get(group_field) if group_field else None, []).append(cell)
+
+    def draw(axes: Axes) -> None:
+        for colour, (value, members) in zip(_cycle(), groups.items(), strict=False):
+            ordered = sorted(members, key=lambda cell: cell.values[field])
+            x = [cell.values[field] for cell in ordered]
+            label = None if group_field is None else f"{group_field} = {value}"
+            _band(axes, x, ordered, colour, label)
+        if baseline is not None:
+            low, high = _ends(baseline)
+            axes.axhspan(low, high, color=BASELINE_COLOUR, alpha=0.15, linewidth=0)
+            axes.axhline(100 * baseline.interval.mean, color=BASELINE_COLOUR, linestyle="--", label="no pre-training")
+        _scale_x(axes, [cell.values[field] for cell in cells])
+        axes.set_xlabel(field)
+        axes.set_ylabel(ylabel)
+        if group_field is not None or baseline is not None:
+            axes.legend()
+
+    return drawn(draw)
+
+
+def law(field: str, counts: Sequence[float], errors: Sequence[float], fitted: Fitted, title: str) -> str:
+    """Every run's error, the fitted law, its 95 % band and its floor."""
+
+    def draw(axes: Axes) -> None:
+        line = np.geomspace(min(counts), max(counts), 200)
+        low, high = fitted.band(line)
+        axes.fill_between(
+            line, 100 * low, 100 * high, color=COLOURS[0], alpha=0.15, linewidth=0, label="95 % of bootstrap"
+        )
+        axes.plot(line, 100 * fitted.law(line), color=COLOURS[0], label="offset + A n^-a")
+        axes.plot(counts, 100 * np.asarray(errors), "o", color=COLOURS[1], markersize=4, alpha=0.6, label="one run")
+        axes.axhline(100 * fitted.law.offset, color=BASELINE_COLOUR, linestyle=":", label="offset")
+        _scale_x(axes, counts)
+        axes.set_xlabel(field)
+        axes.set_ylabel("error, %")
+        axes.set_title(title, fontsize=10)
+        axes.legend()
+
+    return drawn(draw)
+
+
+def training(curves: Mapping[str, Mapping[int, Mapping[int, float]]], shown: Sequence[str], reach: float | None) -> str:
+    """Accuracy against image passes of fine-tuning, mean and 95 % band over seeds."""
+
+    def draw(axes: Axes) -> None:
+        for colour, point in zip(_cycle(), shown, strict=False):
+            marks = sorted({mark for seed in curves[point].values() for mark in seed})
+            intervals = [over_seeds([seed[mark] for seed in curves[point].values() if mark in seed]) for mark in marks]
+            mean = [100 * interval.mean for interval in intervals]
+            axes.plot(marks, mean, "o-", color=colour, markersize=3, label=point)
+            low = [100 * (interval.low if interval.low is not None else interval.mean) for interval in intervals]
+            high = [100 * (interval.high if interval.high is not None else interval.mean) for interval in intervals]
+            axes.fill_between(marks, low, high, color=colour, alpha=0.12, linewidth=0)
+        if reach is not None:
+            axes.axhline(100 * reach, color=BASELINE_COLOUR, linestyle=":")
+        _scale_x(axes, [mark for point in shown for seed in curves[point].values() for mark in seed])
+        axes.set_xlabel("image passes of fine-tuning")
+        axes.set_ylabel("test accuracy, %")
+        axes.legend()
+
+    return drawn(draw)
+
+
+def heat_map(cells: Sequence[Cell], across: str, down: str, label: str) -> str:
+    """Mean of a measure over two axes, the number written in each field."""
+    columns = sorted({cell.values[across] for cell in cells})
+    rows = sorted({cell.values[down] for cell in cells}, reverse=True)
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for cell in cells:
+        grid[rows.index(cell.values[down]), columns.index(cell.values[across])] = 100 * cell.interval.mean
+
+    def draw(axes: Axes) -> None:
+        image = axes.imshow(grid, cmap="viridis", aspect="auto")
+        middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
+        for (row, column), value in np.ndenumerate(grid):
+            if np.isfinite(value):
+                ink = "white" if value < middle else "black"
+                axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink)
+        axes.set_xticks(range(len(columns)), [str(value) for value in columns])
+        axes.set_yticks(range(len(rows)), [str(value) for value in rows])
+        axes.set_xlabel(across)
+        axes.set_ylabel(down)
+        axes.grid(visible=False)
+        axes.figure.colorbar(image, ax=axes, label=label)
+
+    return drawn(draw, height=1.2 + 0.55 * max(3, len(rows)))
+
+
+def pareto(cells: Sequence[Cell], cost: Mapping[str, float], cost_label: str, ylabel: str) -> tuple[str, list[Cell]]:
+    """Accuracy against cost, and the points that no other beats in both; points with a cost of zero are left out."""
+    priced = [cell for cell in cells if cost.get(cell.point, 0) > 0]
+    front = non_dominated(priced, cost)
+
+    def draw(axes: Axes) -> None:
+        axes.plot(
+            [cost[c.point] for c in priced],
+            [100 * c.interval.mean for c in priced],
+            "o",
+            color="#9db7cc",
+            label="point",
+        )
+        line = sorted(front, key=lambda cell: cost[cell.point])
+        axes.plot(
+            [cost[c.point] for c in line], [100 * c.interval.mean for c in line], "o-", color=COLOURS[1], label="front"
+        )
+        for cell in line:
+            axes.annotate(
+                cell.point,
+                (cost[cell.point], 100 * cell.interval.mean),
+                fontsize=7,
+                xytext=(4, -9),
+                textcoords="offset points",
+            )
+        _scale_x(axes, [cost[cell.point] for cell in priced])
+        axes.set_xlabel(cost_label)
+        axes.set_ylabel(ylabel)
+        axes.legend()
+
+    return drawn(draw), front
+
+
+def non_dominated(cells: Sequence[Cell], cost: Mapping[str, float]) -> list[Cell]:
+    """The cells that no other matches in both value and cost while beating it in one."""
+
+    def beats(other: Cell, cell: Cell) -> bool:
+        no_worse = other.interval.mean >= cell.interval.mean and cost[other.point] <= cost[cell.point]
+        return no_worse and (other.interval.mean > cell.interval.mean or cost[other.point] < cost[cell.point])
+
+    return [cell for cell in cells if not any(beats(other, cell) for other in cells)]
+
+
+def _band(axes: Axes, x: Sequence[float], cells: Sequence[Cell], colour: str, label: str | None) -> None:
+    mean = [100 * cell.interval.mean for cell in cells]
+    ends = np.array([_ends(cell) for cell in cells])
+    axes.plot(x, mean, "o-", color=colour, markersize=4, label=label)
+    axes.fill_between(x, ends[:, 0], ends[:, 1], color=colour, alpha=0.12, linewidth=0)
+    for place, cell in zip(x, cells, strict=True):
+        seeds = [100 * value for value in cell.by_seed.values()]
+        axes.plot([place] * len(seeds), seeds, ".", color=colour, markersize=3, alpha=0.5)
+
+
+def _ends(cell: Cell) -> tuple[float, float]:
+    interval = cell.interval
+    if interval.low is None or interval.high is None:
+        return 100 * interval.mean, 100 * interval.mean
+    return 100 * interval.low, 100 * interval.high
+
+
+def _scale_x(axes: Axes, values: Sequence[float]) -> None:
+    if min(values) > 0 and max(values) / min(values) > LOG_SPREAD:
+        axes.set_xscale("log")
+        ticks = _thinned(sorted(set(values)))
+        axes.set_xticks(ticks)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xticks([], minor=True)
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: units.count(value) if value >= 1_000 else f"{value:g}")
+    )
+
+
+def _thinned(values: Sequence[float]) -> list[float]:
+    """Values at least a quarter of a decade apart, so that their labels do not overlap."""
+    kept: list[float] = []
+    for value in values:
+        if not kept or math.log10(value / kept[-1]) > 0.15:
+            kept.append(value)
+    return kept
+
+
+def _cycle() -> Sequence[str]:
+    return COLOURS * 8
+
+
+def contact_sheet(image_NHWC: NDArray[np.uint8], columns: int, side_px: int) -> bytes:
+    """Images side by side on gray, nearest-neighbour enlarged to about ``side_px``, as PNG."""
+    from PIL import Image
+
+    factor = max(1, side_px // image_NHWC.shape[1])
+    tiles = image_NHWC.repeat(factor, axis=1).repeat(factor, axis=2)
+    if tiles.shape[3] == 1:
+        tiles = tiles.repeat(3, axis=3)
+    count, height, width, _ = tiles.shape
+    rows = -(-count // columns)
+    gap = 3
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 235, np.uint8)
+    for place, tile in enumerate(tiles):
+        top, left = (place // columns) * (height + gap), (place % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = tile
+    sink = io.BytesIO()
+    Image.fromarray(sheet).save(sink, "PNG", optimize=True)
+    return sink.getvalue()

@@ -1,0 +1,136 @@
+"""What the numbers say, in sentences that name their numbers. Nothing is said that was not measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scaleback.core import units
+from scaleback.scaling.content import Content, Shown
+from scaleback.scaling.intervals import Interval, of_pairs, over_seeds
+from scaleback.scaling.table import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Image passes of fine-tuning that one point needs to reach the stated accuracy."""
+
+    point: str
+    baseline: bool
+    passes: float | None
+    """Geometric mean over seeds; None if a seed never gets there."""
+    text: str
+
+
+def findings(content: Content) -> list[str]:
+    """One sentence a fact."""
+    said = [sentence for measure in content.measures for sentence in _best_against_baseline(content, measure)]
+    return [*said, *_convergence(content), *_reach(content)]
+
+
+def reached(content: Content) -> list[Reached]:
+    """How soon every point reaches the accuracy that the study names."""
+    measure = content.budgeted
+    if content.reach is None or measure is None:
+        return []
+    rows = []
+    for point, seeds in content.table.curves(measure.evaluation, measure.metric).items():
+        passes = [passes_to_reach(marks, content.reach) for marks in seeds.values()]
+        finite = [math.log(value) for value in passes if math.isfinite(value)]
+        interval = over_seeds(finite) if len(finite) == len(passes) else None
+        text = _geometric(interval) if interval else f"reached by {len(finite)} of {len(passes)} seeds"
+        rows.append(Reached(point, point == content.baseline, math.exp(interval.mean) if interval else None, text))
+    return rows
+
+
+def passes_to_reach(marks: Mapping[int, float], reach: float) -> float:
+    """Image passes at which a curve first reaches ``reach``, between two marks on a log scale; inf if never."""
+    before: tuple[int, float] | None = None
+    for images, value in sorted(marks.items()):
+        if value >= reach:
+            if before is None:
+                return float(images)
+            share = (reach - before[1]) / (value - before[1])
+            return math.exp(math.log(before[0]) + share * (math.log(images) - math.log(before[0])))
+        before = (images, value)
+    return math.inf
+
+
+def difference(first: Cell, second: Cell) -> Interval:
+    """Paired difference over the seeds that both have."""
+    shared = sorted(set(first.by_seed) & set(second.by_seed))
+    return of_pairs([first.by_seed[seed] for seed in shared], [second.by_seed[seed] for seed in shared])
+
+
+def accuracy(interval: Interval) -> str:
+    """``72.1 % [70.0, 74.2]``."""
+    return f"{100 * interval.mean:.1f} % {bounds(interval)}".strip()
+
+
+def bounds(interval: Interval) -> str:
+    """``[70.0, 74.2]`` in percent; empty without an interval."""
+    if interval.low is None or interval.high is None:
+        return ""
+    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def points(interval: Interval) -> str:
+    """``+3.2 points [1.0, 5.4]``."""
+    return f"{100 * interval.mean:+.1f} points {bounds(interval)}".strip()
+
+
+def _best_against_baseline(content: Content, measure: Shown) -> list[str]:
+    baseline, others = content.split(measure)
+    if not others:
+        return []
+    best = max(others, key=lambda cell: cell.interval.mean)
+    text = f"{measure.label}: best is {best.point} with {accuracy(best.interval)}"
+    if baseline is None:
+        return [f"{text}."]
+    text += f"; no pre-training {accuracy(baseline.interval)}"
+    if best.interval.low is None:
+        return [f"{text} (one seed, so no interval)."]
+    touch = "the intervals do not touch" if best.interval.apart_from(baseline.interval) else "the intervals touch"
+    said = [f"{text}; {touch}; paired difference {points(difference(best, baseline))}."]
+    worst = min(others, key=lambda cell: cell.interval.mean)
+    if worst is not best:
+        behind = points(difference(worst, best))
+        said.append(
+            f"{measure.label}: last is {worst.point} with {accuracy(worst.interval)}, {behind} against the best."
+        )
+    return said
+
+
+def _convergence(content: Content) -> list[str]:
+    """How much the baseline still gains at the end of its budget."""
+    measure = content.budgeted
+    seeds = content.table.curves(measure.evaluation, measure.metric).get(content.baseline or "", {}) if measure else {}
+    marks = sorted(set.intersection(*(set(curve) for curve in seeds.values()))) if seeds else []
+    if len(marks) < 2:
+        return []
+    gain = of_pairs([curve[marks[-1]] for curve in seeds.values()], [curve[marks[-2]] for curve in seeds.values()])
+    return [
+        f"No pre-training changes by {points(gain)} between {marks[-2]:,} and {marks[-1]:,} image passes of fine-tuning."
+    ]
+
+
+def _reach(content: Content) -> list[str]:
+    rows = reached(content)
+    base = next((row for row in rows if row.baseline), None)
+    others = [row for row in rows if not row.baseline and row.passes is not None]
+    if content.reach is None or base is None or base.passes is None or not others:
+        return []
+    best = min(others, key=lambda row: row.passes or math.inf)
+    times = base.passes / (best.passes or math.nan)
+    return [
+        f"Image passes of fine-tuning to reach {units.percent(content.reach)}: {base.text} without pre-training, "
+        f"{best.text} from {best.point}, {times:.2f} times fewer."
+    ]
+
+
+def _geometric(interval: Interval) -> str:
+    text = f"{math.exp(interval.mean):,.0f}"
+    if interval.low is None or interval.high is None:
+        return text
+    return f"{text} [{math.exp(interval.low):,.0f}, {math.exp(interval.high):,.0f}]"

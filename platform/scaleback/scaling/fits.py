@@ -1,0 +1,65 @@
+"""The laws of a study: one for each measure and each value of the other axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scaleback.scaling.content import Content, Shown
+from scaleback.scaling.laws import FitError, Fitted, fit_power_law
+from scaleback.scaling.table import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLaw:
+    """One fit, or why there is none."""
+
+    title: str
+    counts: Sequence[float]
+    errors: Sequence[float]
+    fitted: Fitted | None
+    refused: str | None
+
+    def plain(self) -> dict[str, Any]:
+        """As stored and printed."""
+        if self.fitted is None:
+            return {"law": self.title, "refused": self.refused}
+        law, fit = self.fitted.law, self.fitted
+        return {
+            "law": self.title,
+            "form": "error = offset + scale * n ** -exponent",
+            "offset": law.offset,
+            "offset_interval": list(fit.offset),
+            "scale": law.scale,
+            "scale_interval": list(fit.scale),
+            "exponent": law.exponent,
+            "exponent_interval": list(fit.exponent),
+            "residual_std": fit.residual_std,
+            "explained": fit.explained,
+            "runs": len(self.counts),
+        }
+
+
+def study_laws(content: Content) -> list[StudyLaw]:
+    """Fit every law that the study asks for; baseline and searched points are no part of one."""
+    if content.fit_field is None:
+        return []
+    laws = []
+    for measure in content.measures:
+        groups: dict[str, list[Cell]] = {}
+        for cell in content.split(measure)[1]:
+            rest = {name: value for name, value in cell.values.items() if name != content.fit_field}
+            groups.setdefault(", ".join(f"{name} = {value}" for name, value in rest.items()), []).append(cell)
+        laws += [_law(content.fit_field, measure, rest, cells) for rest, cells in groups.items()]
+    return laws
+
+
+def _law(name: str, measure: Shown, rest: str, cells: Sequence[Cell]) -> StudyLaw:
+    title = f"{measure.label}{', ' + rest if rest else ''}"
+    counts = [float(cell.values[name]) for cell in cells for _ in cell.by_seed]
+    errors = [1 - value for cell in cells for value in cell.by_seed.values()]
+    try:
+        return StudyLaw(title, counts, errors, fit_power_law(counts, errors), None)
+    except FitError as error:
+        return StudyLaw(title, counts, errors, None, str(error))

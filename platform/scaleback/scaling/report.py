@@ -1,0 +1,123 @@
+"""The report: one HTML file, no script, nothing fetched, with the table behind every figure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from scaleback.scaling import figures
+from scaleback.scaling.content import Content, Shown
+from scaleback.scaling.findings import accuracy, bounds, difference, findings, points, reached
+from scaleback.scaling.fits import StudyLaw, study_laws
+from scaleback.scaling.intervals import of_share
+from scaleback.scaling.table import Cell
+
+CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+SHOWN_CURVES = 5
+
+
+def render_report(content: Content) -> str:
+    """The HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("scaleback.scaling", ""), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("report.html.j2").render(
+        csp=CSP,
+        content=content,
+        findings=findings(content),
+        sections=[_measure_section(content, measure) for measure in content.measures],
+        training=_training_section(content),
+        laws=[_law_section(content.fit_field, law) for law in study_laws(content) if content.fit_field],
+        pareto=_pareto_section(content),
+        sheets=[{"title": sheet.title, "data": base64.b64encode(sheet.png).decode()} for sheet in content.sheets],
+    )
+
+
+def _measure_section(content: Content, measure: Shown) -> dict[str, Any]:
+    baseline, others = content.split(measure)
+    searched = {row.point for row in content.table.rows if row.searched}
+    gridded = [cell for cell in others if cell.point not in searched]
+    ylabel = f"{measure.label}, %"
+    numeric = [name for name in content.axes if gridded and all(_is_number(cell.values[name]) for cell in gridded)]
+    drawings = []
+    for name in numeric:
+        rest = next((other for other in content.axes if other != name), None)
+        drawings.append(figures.curve(gridded, name, rest, baseline, ylabel))
+    if len(numeric) >= 2:
+        drawings.append(figures.heat_map(gridded, numeric[1], numeric[0], ylabel))
+    cells = [*([baseline] if baseline else []), *others]
+    return {
+        "title": measure.label,
+        "figures": [Markup(drawing) for drawing in drawings],
+        "rows": [_table_row(cell, baseline) for cell in cells],
+    }
+
+
+def _table_row(cell: Cell, baseline: Cell | None) -> dict[str, str]:
+    compared = baseline is not None and not cell.baseline
+    return {
+        "point": cell.point,
+        "mean": f"{100 * cell.interval.mean:.1f}",
+        "interval": bounds(cell.interval),
+        "binomial": bounds(of_share(cell.interval.mean, cell.count)) if cell.count else "",
+        "seeds": ", ".join(f"{100 * value:.1f}" for _, value in sorted(cell.by_seed.items())),
+        "difference": points(difference(cell, baseline)) if compared and baseline else "",
+        "collapsed": f"{cell.collapsed} of {len(cell.by_seed)}" if cell.collapsed else "",
+    }
+
+
+def _training_section(content: Content) -> dict[str, Any] | None:
+    measure = content.budgeted
+    if measure is None:
+        return None
+    curves = content.table.curves(measure.evaluation, measure.metric)
+    baseline, others = content.split(measure)
+    ranked = [cell.point for cell in sorted(others, key=lambda cell: -cell.interval.mean)]
+    spread = np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN_CURVES - 1, len(ranked))).round().astype(int))
+    shown = [*([baseline.point] if baseline else []), *(ranked[place] for place in spread)]
+    if not shown:
+        return None
+    drawing = figures.training({point: curves[point] for point in shown}, shown, content.reach)
+    return {"figure": Markup(drawing), "reach": reached(content)}
+
+
+def _law_section(field: str, law: StudyLaw) -> dict[str, Any]:
+    if law.fitted is None:
+        return {"title": law.title, "refused": law.refused}
+    fit = law.fitted
+    return {
+        "title": law.title,
+        "refused": None,
+        "figure": Markup(figures.law(field, law.counts, law.errors, fit, law.title)),
+        "parameters": [
+            ("offset", f"{fit.law.offset:.4f}", _ends(fit.offset)),
+            ("A", f"{fit.law.scale:.4f}", _ends(fit.scale)),
+            ("a", f"{fit.law.exponent:.4f}", _ends(fit.exponent)),
+        ],
+        "explained": f"{100 * fit.explained:.0f} %",
+        "residual": f"{100 * fit.residual_std:.1f} points",
+    }
+
+
+def _pareto_section(content: Content) -> dict[str, Any] | None:
+    measure = content.measures[0]
+    _, cells = content.split(measure)
+    if len({content.cost.get(cell.point) for cell in cells}) < 2:
+        return None
+    drawing, front = figures.pareto(cells, content.cost, "images for pre-training", f"{measure.label}, %")
+    ordered: Sequence[Cell] = sorted(front, key=lambda cell: content.cost[cell.point])
+    rows = [(cell.point, f"{content.cost[cell.point]:,.0f}", accuracy(cell.interval)) for cell in ordered]
+    return {"figure": Markup(drawing), "rows": rows}
+
+
+def _ends(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.4f}, {ends[1]:.4f}]"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))

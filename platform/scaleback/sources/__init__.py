@@ -1,0 +1,44 @@
+"""Populations of images: made by formula, or read. A new one costs a file and a line of ``SOURCES``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from scaleback.core.spec import variants
+from scaleback.sources.base import Source
+from scaleback.sources.folder import Folder
+from scaleback.sources.fractaldb import OFDB, FractalDB
+from scaleback.sources.mixture import Mixture
+from scaleback.sources.named import Digits, FashionMNIST, HuggingFace, Torchvision
+from scaleback.sources.one_fractal import OnePFrac
+from scaleback.sources.real import RealSource
+from scaleback.sources.tables import Arrays, Parquet
+
+REAL_SOURCES: Mapping[str, type[RealSource]] = {
+    "digits": Digits,
+    "fashion_mnist": FashionMNIST,
+    "folder": Folder,
+    "parquet": Parquet,
+    "arrays": Arrays,
+    "torchvision": Torchvision,
+    "huggingface": HuggingFace,
+}
+
+SOURCES: Mapping[str, type[Source]] = {
+    "1p-frac": OnePFrac,
+    "fractaldb": FractalDB,
+    "ofdb": OFDB,
+    "mixture": Mixture,
+    **REAL_SOURCES,
+}
+
+if TYPE_CHECKING:
+    AnySource: TypeAlias = Source
+    AnyRealSource: TypeAlias = RealSource
+else:
+    AnySource = variants(SOURCES)
+    AnyRealSource = variants(REAL_SOURCES)
+    Mixture.model_rebuild(_types_namespace={"AnySource": AnySource})
+
+__all__ = ["REAL_SOURCES", "SOURCES", "AnyRealSource", "AnySource", "RealSource", "Source"]

@@ -1,0 +1,79 @@
+"""What a source is: a population of images, each a pure function of (spec, seed, index)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaleback.core.spec import Spec
+
+# Shapes: B images of a batch, N images of a population, H rows, W columns, C channels.
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Samples:
+    """A batch of images with their labels and what was realised while making them."""
+
+    image_BHWC: NDArray[np.uint8]
+    label_B: NDArray[np.int64]
+    """Class of each image, ``UNLABELLED`` where there is none."""
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Realised parameters, one row an image: the system of a fractal, how often it was redrawn, a file's place."""
+
+
+class Reader(Protocol):
+    """An opened source."""
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What was realised once for the whole population: the base system, the class names."""
+        ...
+
+    def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
+        """Images by index, in any order; the same index gives the same image in any batch of any process."""
+        ...
+
+
+class Source(Spec, ABC):
+    """A population of images. A spec only: ``open`` does the work."""
+
+    tolerance: ClassVar[int] = 0
+    """Largest difference of a pixel between two openings; 0 means exact, as on a CPU."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) in pixels, the same for every image."""
+
+    @abstractmethod
+    def classes(self, images: int) -> int | None:
+        """How many classes the first ``images`` images may hold; None if they are unlabelled."""
+
+    @abstractmethod
+    def available(self) -> int | None:
+        """How many images there are, told without decoding one; None for no end."""
+
+    @abstractmethod
+    def open(self, seed: int) -> Reader:
+        """Load what is needed to make images. Heavy imports happen here and nowhere earlier."""
+
+    def origin(self) -> str | None:
+        """A digest of the files behind the source, part of the identity of what is read from them; None if made."""
+        return None
+
+    def population_seed(self, seed: int) -> int:
+        """The seed a population of this source is stored under; a source that ignores the seed returns 0."""
+        return seed
+
+    @classmethod
+    @abstractmethod
+    def example(cls, scratch: Path) -> Self:
+        """A small instance for the contract tests; files it needs go into ``scratch``."""

@@ -1,0 +1,139 @@
+"""Two sources in one, by ratio."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from scaleback.core.errors import Refusal, refusal
+from scaleback.sources.base import UNLABELLED, Reader, Samples, Source
+
+
+class Mixture(Source):
+    """Of any first n images, ``floor(n * share)`` come from ``second`` and the rest from ``first``, evenly spread.
+
+    Each part is itself a prefix, so both the total and the parts are nested. The total is the run's number of images.
+    """
+
+    kind: Literal["mixture"] = "mixture"
+    first: AnySource
+    second: AnySource
+    share: float = Field(ge=0, le=1)
+    """Share of ``second``."""
+    labels: Literal["apart", "shared"] = "apart"
+    """``apart``: every class belongs to one part, and the part whose classes do not grow with the number of images comes
+    first; ``shared``: class k is the same class in both."""
+
+    @model_validator(mode="after")
+    def _compatible(self) -> Self:
+        if self.first.shape != self.second.shape:
+            raise Refusal(
+                "second", refusal(f"must give images of shape {self.first.shape}, as first does", self.second.shape)
+            )
+        if self.labels == "apart" and _limit(self.first) is None and _limit(self.second) is None:
+            raise Refusal(
+                "labels", refusal("must be shared where both parts have more classes the more images", "apart")
+            )
+        return self
+
+    @cached_property
+    def offset(self) -> tuple[int, int]:
+        """What is added to the labels of (first, second)."""
+        first, second = _limit(self.first), _limit(self.second)
+        return (0, first) if first is not None else (second or 0, 0)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.first.shape
+
+    def classes(self, images: int) -> int | None:
+        first = self.first.classes(images - self.of_second(images))
+        second = self.second.classes(self.of_second(images))
+        if first is None or second is None:
+            return None
+        if self.labels == "shared":
+            return max(first, second)
+        return self.offset[0] + first if self.offset[0] else self.offset[1] + second
+
+    def available(self) -> int | None:
+        first, second = self.first.available(), self.second.available()
+        totals = []
+        if first is not None and self.share < 1:
+            totals.append(_largest(lambda total: total - self.of_second(total), first, 1 - self.share))
+        if second is not None and self.share > 0:
+            totals.append(_largest(self.of_second, second, self.share))
+        return min(totals) if totals else None
+
+    def origin(self) -> str | None:
+        parts = [part for part in (self.first.origin(), self.second.origin()) if part is not None]
+        return "+".join(parts) or None
+
+    def population_seed(self, seed: int) -> int:
+        same = self.first.population_seed(seed) == self.second.population_seed(seed) == 0
+        return 0 if same else seed
+
+    def of_second(self, images: int) -> int:
+        """How many of the first ``images`` come from ``second``."""
+        return int(np.floor(images * self.share + 1e-9))
+
+    def open(self, seed: int) -> MixtureReader:
+        return MixtureReader(self, seed)
+
+    @classmethod
+    def example(cls, scratch: Path) -> Self:
+        from scaleback.sources.named import Digits
+        from scaleback.sources.tables import Arrays
+
+        file = scratch / "mixed.npz"
+        np.savez(file, x=np.full((12, 8, 8), 200, np.uint8), y=np.arange(12) % 3)
+        return cls(first=Digits(), second=Arrays(path=str(file)), share=0.25)
+
+
+class MixtureReader:
+    """Sends each index to the part it belongs to."""
+
+    def __init__(self, spec: Mixture, seed: int) -> None:
+        self._spec = spec
+        self._parts: tuple[Reader, Reader] = (
+            spec.first.open(spec.first.population_seed(seed)),
+            spec.second.open(spec.second.population_seed(seed)),
+        )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What both parts realised."""
+        return {"first": dict(self._parts[0].record), "second": dict(self._parts[1].record)}
+
+    def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
+        before_B = np.array([self._spec.of_second(int(index)) for index in indices_B])
+        after_B = np.array([self._spec.of_second(int(index) + 1) for index in indices_B])
+        part_B = (after_B > before_B).astype(np.int64)
+        place_B = np.where(part_B == 1, before_B, indices_B - before_B)
+        image_BHWC = np.empty((len(indices_B), *self._spec.shape), np.uint8)
+        label_B = np.empty(len(indices_B), np.int64)
+        for part, reader in enumerate(self._parts):
+            chosen = part_B == part
+            if chosen.any():
+                samples = reader(place_B[chosen])
+                image_BHWC[chosen], label_B[chosen] = samples.image_BHWC, samples.label_B
+                if self._spec.labels == "apart":
+                    label_B[chosen] += self._spec.offset[part] * (samples.label_B != UNLABELLED)
+        return Samples(image_BHWC=image_BHWC, label_B=label_B, facts={"part": part_B, "place": place_B})
+
+
+def _limit(source: Source) -> int | None:
+    """The number of classes of a whole source; 0 if unlabelled, None if they grow with the number of images."""
+    available = source.available()
+    return None if available is None else source.classes(available) or 0
+
+
+def _largest(taken: Callable[[int], int], available: int, share: float) -> int:
+    """The largest total of which this part, about ``share`` of it, takes at most ``available``."""
+    return bisect_right(range(int((available + 2) / share) + 2), available, key=taken) - 1

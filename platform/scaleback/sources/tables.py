@@ -1,0 +1,250 @@
+"""Images of one's own in Parquet files and numpy arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from scaleback.core.errors import DataError, unknown
+from scaleback.sources.folder import SPLIT_NAMES
+from scaleback.sources.real import (
+    Catalogue,
+    RealSource,
+    Split,
+    checked_labels,
+    decode_file,
+    existing,
+    held_out,
+    natural,
+    unlabelled,
+)
+
+DIGEST_BYTES = 1 << 20
+"""How much of the head and of the tail of a file goes into the digest of its content."""
+
+
+class Parquet(RealSource):
+    """Rows of an encoded image (bytes, or Hugging Face's struct with ``bytes``) and an integer label.
+
+    ``path`` is a file or a folder. Files whose name or folder says train, test or val are the splits; else
+    ``test_share`` of the rows, balanced over classes, are the test split.
+    """
+
+    kind: Literal["parquet"] = "parquet"
+    path: str
+    size_px: int = Field(ge=4)
+    channels: Literal[1, 3] = 3
+    image_column: str = "image"
+    label_column: str | None = "label"
+    """None for data without labels."""
+    test_share: float = Field(0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _there(self) -> Self:
+        existing("path", self.path)
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.size_px, self.size_px, self.channels
+
+    def class_count(self) -> int | None:
+        return _rows(self).classes
+
+    def available(self) -> int:
+        return len(_rows(self).place_N)
+
+    def origin(self) -> str:
+        return _rows(self).digest
+
+    def catalogue(self) -> Catalogue:
+        import pyarrow.parquet as pq
+
+        rows = _rows(self)
+        column = pq.read_table(list(rows.files), columns=[self.image_column]).column(0)
+
+        def decode(place: int) -> NDArray[np.uint8]:
+            row = int(rows.place_N[place])
+            value = column[row].as_py()
+            data = value.get("bytes") if isinstance(value, dict) else value
+            where = f"{self.path}: row {row}"
+            if not isinstance(data, bytes):
+                raise DataError(
+                    f"{where}: column {self.image_column} holds {type(data).__name__}, not an encoded image"
+                )
+            return decode_file(io.BytesIO(data), self.size_px, self.channels, where)
+
+        return Catalogue(label_N=rows.label_N, decode=decode, class_names=_numbers(rows.classes))
+
+    @classmethod
+    def example(cls, scratch: Path) -> Self:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        from PIL import Image
+
+        encoded = []
+        for number in range(10):
+            stream = io.BytesIO()
+            Image.new("L", (12, 9), 20 * number + 10).save(stream, "PNG")
+            encoded.append(stream.getvalue())
+        file = scratch / "images.parquet"
+        pq.write_table(pa.table({"image": encoded, "label": [number % 2 for number in range(10)]}), file)
+        return cls(path=str(file), size_px=8, channels=1)
+
+
+class Arrays(RealSource):
+    """A numpy ``.npz`` with ``x`` (N, H, W) or (N, H, W, C) of uint8 and, if labelled, ``y`` (N) of whole numbers.
+
+    With ``x_train``, ``y_train``, ``x_test``, ``y_test`` (Keras's layout) the splits are the file's own.
+    """
+
+    kind: Literal["arrays"] = "arrays"
+    path: str
+    test_share: float = Field(0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _there(self) -> Self:
+        existing("path", self.path)
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width, channels = _arrays(self).image_NHWC.shape[1:]
+        return height, width, channels
+
+    def class_count(self) -> int | None:
+        return _arrays(self).classes
+
+    def available(self) -> int:
+        return len(_arrays(self).image_NHWC)
+
+    def origin(self) -> str:
+        return _arrays(self).digest
+
+    def catalogue(self) -> Catalogue:
+        arrays = _arrays(self)
+        return Catalogue(
+            label_N=arrays.label_N, decode=lambda place: arrays.image_NHWC[place], class_names=_numbers(arrays.classes)
+        )
+
+    @classmethod
+    def example(cls, scratch: Path) -> Self:
+        file = scratch / "arrays.npz"
+        image_NHW = np.arange(10 * 6 * 6, dtype=np.uint8).reshape(10, 6, 6)
+        np.savez(file, x=image_NHW, y=np.arange(10) % 2)
+        return cls(path=str(file))
+
+
+class _Rows(NamedTuple):
+    files: tuple[Path, ...]
+    place_N: NDArray[np.int64]
+    """Row of each image in the files laid end to end."""
+    label_N: NDArray[np.int64]
+    classes: int | None
+    digest: str
+
+
+@lru_cache(maxsize=16)
+def _rows(spec: Parquet) -> _Rows:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files, has_splits = _split_files(spec)
+    try:
+        columns = pq.read_schema(files[0]).names
+        for column in (spec.image_column, spec.label_column):
+            if column is not None and column not in columns:
+                raise DataError(unknown(f"column of {files[0]}", column, columns))
+        wanted = [spec.label_column or spec.image_column]
+        column = pq.read_table(files, columns=wanted).column(0)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{spec.path}: is not a Parquet file ({' '.join(str(error).split())[:80]})") from error
+    label_N, classes = unlabelled(len(column)), None
+    if spec.label_column is not None:
+        label_N, classes = _labelled(column.to_numpy(), f"{spec.path}: column {spec.label_column}")
+    place_N = np.arange(len(label_N)) if has_splits else held_out(label_N, spec.test_share, spec.split)
+    return _Rows(tuple(files), place_N, label_N[place_N], classes, _digest(files))
+
+
+def _split_files(spec: Parquet) -> tuple[list[Path], bool]:
+    root = Path(spec.path)
+    files = [root] if root.is_file() else sorted(root.rglob("*.parquet"), key=lambda file: natural(str(file)))
+    has_splits = any(_says(file, split) for file in files for split in SPLIT_NAMES)
+    if has_splits:
+        files = [file for file in files if _says(file, spec.split)]
+    if not files:
+        raise DataError(f"{spec.path}: holds no Parquet file of the {spec.split} split")
+    return files, has_splits
+
+
+def _says(file: Path, split: Split) -> bool:
+    return not {*re.split(r"[^a-z]+", file.stem.lower()), file.parent.name.lower()}.isdisjoint(SPLIT_NAMES[split])
+
+
+class _Arrays(NamedTuple):
+    image_NHWC: NDArray[np.uint8]
+    label_N: NDArray[np.int64]
+    classes: int | None
+    digest: str
+
+
+@lru_cache(maxsize=4)
+def _arrays(spec: Arrays) -> _Arrays:
+    try:
+        with np.load(spec.path, allow_pickle=False) as data:
+            suffix = f"_{spec.split}" if f"x_{spec.split}" in data else ""
+            if f"x{suffix}" not in data:
+                raise DataError(f"{spec.path}: {unknown('array', 'x', data.files)}")
+            image_NHWC, found = data[f"x{suffix}"], data.get(f"y{suffix}")
+    except (ValueError, OSError, AttributeError, zipfile.BadZipFile) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{spec.path}: is not a numpy .npz file of plain arrays ({error})") from error
+    if image_NHWC.ndim == 3:
+        image_NHWC = image_NHWC[..., None]
+    if image_NHWC.dtype != np.uint8 or image_NHWC.ndim != 4 or image_NHWC.shape[3] not in (1, 3):
+        found_form = f"{image_NHWC.dtype} {image_NHWC.shape}"
+        raise DataError(f"{spec.path}: x must be uint8 of shape (N, H, W) or (N, H, W, 1 or 3); got {found_form}")
+    label_N, classes = unlabelled(len(image_NHWC)), None
+    if found is not None:
+        if found.shape != image_NHWC.shape[:1]:
+            raise DataError(
+                f"{spec.path}: y must hold one label for each of {len(image_NHWC)} images; got {found.shape}"
+            )
+        label_N, classes = _labelled(found, f"{spec.path}: y")
+    if not suffix:
+        kept_N = held_out(label_N, spec.test_share, spec.split)
+        image_NHWC, label_N = image_NHWC[kept_N], label_N[kept_N]
+    return _Arrays(image_NHWC, label_N, classes, _digest([Path(spec.path)]))
+
+
+def _labelled(found_N: NDArray[Any], where: str) -> tuple[NDArray[np.int64], int]:
+    if not len(found_N):
+        raise DataError(f"{where}: is empty")
+    classes = int(found_N.max()) + 1 if np.issubdtype(found_N.dtype, np.integer) else 0
+    return checked_labels(found_N, classes, where), classes
+
+
+def _numbers(classes: int | None) -> list[str]:
+    return [str(number) for number in range(classes or 0)]
+
+
+def _digest(files: list[Path]) -> str:
+    """Of name, size, head and tail of each file: cheap on any size, and changed by any rewrite that we can think of."""
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            head = stream.read(DIGEST_BYTES)
+            stream.seek(max(0, size - DIGEST_BYTES))
+            digest.update(repr((file.name, size)).encode() + head + stream.read())
+    return digest.hexdigest()

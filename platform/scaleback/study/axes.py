@@ -1,0 +1,157 @@
+"""Axes: a dotted field of the run and its values. Exhaustive ones are run point by point, searched ones by Optuna."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+
+import yaml
+from pydantic import Field, JsonValue, model_validator
+
+from scaleback.core.errors import Refusal, SpecError, refusal, short, unknown
+from scaleback.core.spec import Spec, variants
+
+LONGEST_VALUE = 10_000
+"""Characters of one value on the command line."""
+
+
+class Grid(Spec):
+    """Every value is run and kept: what a curve needs."""
+
+    kind: Literal["grid"] = "grid"
+    field: str
+    values: tuple[JsonValue, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for place, value in enumerate(self.values):
+            if value in self.values[:place]:
+                raise Refusal("values", refusal("must differ from each other", value))
+        return self
+
+
+class Range(Spec):
+    """Values between two ends, proposed by a sampler."""
+
+    kind: Literal["range"] = "range"
+    field: str
+    low: float
+    high: float
+    scale: Literal["lin", "log"] = "lin"
+    whole: bool = False
+    """Whole numbers only."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise Refusal("low", refusal(f"must be below the upper end {self.high:g}", self.low))
+        if self.scale == "log" and self.low <= 0:
+            raise Refusal("low", refusal("must be positive on a logarithmic scale", self.low))
+        if self.whole and not (self.low.is_integer() and self.high.is_integer()):
+            raise Refusal("low", refusal("both ends must be whole numbers", (self.low, self.high)))
+        return self
+
+    def inside(self) -> tuple[JsonValue, JsonValue]:
+        """The two ends as the field takes them."""
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+
+
+class Choice(Spec):
+    """Values of which a sampler proposes one."""
+
+    kind: Literal["choice"] = "choice"
+    field: str
+    values: tuple[JsonValue, ...] = Field(min_length=2)
+
+
+AXES: Mapping[str, type[Grid] | type[Range] | type[Choice]] = {"grid": Grid, "range": Range, "choice": Choice}
+
+if TYPE_CHECKING:
+    AnyAxis: TypeAlias = Grid | Range | Choice
+else:
+    AnyAxis = variants(AXES)
+
+RANGES: Mapping[str, tuple[Literal["lin", "log"], bool]] = {
+    "lin": ("lin", False),
+    "log": ("log", False),
+    "int": ("lin", True),
+    "logint": ("log", True),
+}
+
+
+def parse_axis(text: str) -> Grid | Range | Choice:
+    """``source.delta=0.01,0.1`` | ``source.delta=log:0.005..0.5`` | ``objective=choice:classify,1p-frac``.
+
+    Raises:
+        SpecError: the text has another form.
+    """
+    field, equals, body = text.partition("=")
+    if not equals or not field.strip() or not body.strip():
+        raise SpecError(f"--axis: must be FIELD=VALUE,VALUE,... or FIELD=log:LOW..HIGH; got {short(text)}")
+    field = field.strip()
+    head, colon, rest = body.partition(":")
+    if not colon or not re.fullmatch(r"\w+", head):
+        return Grid.parse(
+            {"field": field, "values": [parse_value(part) for part in split_values(body)]}, at=f"--axis {field}"
+        )
+    if head == "choice":
+        return Choice.parse(
+            {"field": field, "values": [parse_value(part) for part in split_values(rest)]}, at=f"--axis {field}"
+        )
+    if head not in RANGES:
+        raise SpecError(f"--axis {field}: {unknown('scale', head, [*RANGES, 'choice'])}")
+    low, dots, high = rest.partition("..")
+    try:
+        ends = (float(low), float(high))
+    except ValueError:
+        dots, ends = "", (math.nan, math.nan)
+    if not dots:
+        raise SpecError(f"--axis {field}: must be {head}:LOW..HIGH, two numbers; got {short(body)}")
+    scale, whole = RANGES[head]
+    return Range.parse(
+        {"field": field, "low": ends[0], "high": ends[1], "scale": scale, "whole": whole}, at=f"--axis {field}"
+    )
+
+
+def split_values(text: str) -> list[str]:
+    """Cut at commas that are not inside brackets or quotes."""
+    parts, depth, quote, start = [], 0, "", 0
+    for place, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        elif letter in "[{":
+            depth += 1
+        elif letter in "]}":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            parts.append(text[start:place])
+            start = place + 1
+    return [*parts, text[start:]]
+
+
+def parse_value(text: str) -> JsonValue:
+    """A number, true, false, null, a bracketed list or mapping, or else a plain string."""
+    text = text.strip()
+    if len(text) > LONGEST_VALUE:
+        raise SpecError(f"a value must have at most {LONGEST_VALUE:,} characters; got {len(text):,}")
+    words: dict[str, JsonValue] = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for number in (int, float):
+        try:
+            value = number(text.replace("_", "") if re.fullmatch(r"[\d_]+", text) else text)
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            return value
+    if text[:1] in ("{", "[", '"', "'"):
+        try:
+            loaded: JsonValue = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SpecError(f"{short(text)}: is not a list or mapping ({' '.join(str(error).split())[:80]})") from None
+        return loaded
+    return text

@@ -1,0 +1,106 @@
+"""Everything a report is made of, read from storage."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import yaml
+
+import scaleback
+from scaleback.core.store import Store
+from scaleback.scaling.content import Content, RunLine, Sheet, Shown
+from scaleback.scaling.figures import contact_sheet
+from scaleback.sources.population import Population, load_images, missing_blocks
+from scaleback.study.files import study_to_yaml
+from scaleback.study.plan import Inventory
+from scaleback.study.results import found_runs, study_runs, table_of
+from scaleback.study.run import Run
+from scaleback.study.study import Point, Study
+
+SHEET_COLUMNS, SHEET_SEEDS, MOST_SHEETS = 8, 5, 12
+SHEET_SIDE_PX = 56
+
+
+def gather(study: Study, store: Store) -> Content:
+    """Numbers, images and states of a study as far as it has come."""
+    runs = study_runs(study, store)
+    found = list(found_runs(runs, store))
+    done = {one.run.fingerprint for one in found}
+    notes = []
+    if len(found) < len(runs):
+        notes.append(f"{len(found)} of {len(runs)} runs are done; the numbers below are of those.")
+    return Content(
+        name=study.name,
+        purpose=study.purpose,
+        axes=[grid.field for grid in study.grids],
+        measures=[
+            Shown(
+                label=measure.label,
+                evaluation=measure.evaluation,
+                metric=measure.metric,
+                images_seen=measure.images_seen,
+            )
+            for measure in study.measures
+        ],
+        reach=study.reach,
+        fit_field=study.fit.field if study.fit else None,
+        table=table_of(found),
+        cost={point.label: float(run.images) for point, run in runs},
+        sheets=_sheets(runs, store),
+        runs=_run_lines(runs, done, store),
+        base_spec=yaml.safe_dump(study.base.plain(), sort_keys=False, width=110),
+        study_spec=study_to_yaml(study),
+        made=_made(),
+        notes=notes,
+    )
+
+
+def _run_lines(runs: Sequence[tuple[Point, Run]], done: set[str], store: Store) -> list[RunLine]:
+    inventory = Inventory(store)
+    lines = []
+    for point, run in runs:
+        stages = [*([run.pretrain.address] if run.pretrain else []), *(spec.address for spec in run.evaluates)]
+        failed = next((address for address in stages if inventory.failed(address)), None)
+        state = "done" if run.fingerprint in done else f"failed at {failed}" if failed else "to do"
+        lines.append(
+            RunLine(point=point.label, seed=run.seed, fingerprint=run.fingerprint, state=state, addresses=stages)
+        )
+    return lines
+
+
+def _sheets(runs: Sequence[tuple[Point, Run]], store: Store) -> list[Sheet]:
+    """One sheet for each source that the axes make: a row a seed, the first images of each."""
+    by_source: dict[str, tuple[str, dict[int, tuple[Population, int]]]] = {}
+    for point, run in runs:
+        if run.pretrain is None:
+            continue
+        fields = {name: value for name, value in point.values.items() if name.startswith("source")}
+        title = " ".join(f"{name}={value}" for name, value in fields.items()) or run.source.short
+        seeds = by_source.setdefault(run.source.fingerprint, (title, {}))[1]
+        held = seeds.get(run.seed, (run.pretrain.population, 0))[1]
+        seeds[run.seed] = (run.pretrain.population, max(held, run.images))
+    sheets = []
+    for title, seeds in list(by_source.values())[:MOST_SHEETS]:
+        rows = [_first_images(store, *seeds[seed]) for seed in sorted(seeds)[:SHEET_SEEDS]]
+        rows = [row for row in rows if row is not None]
+        if rows:
+            count = min(len(row) for row in rows)
+            png = contact_sheet(np.concatenate([row[:count] for row in rows]), count, SHEET_SIDE_PX)
+            seeds_shown = ", ".join(str(seed) for seed in sorted(seeds)[: len(rows)])
+            sheets.append(Sheet(title=f"{title}: images 0 to {count - 1} of seeds {seeds_shown}, a row each", png=png))
+    return sheets
+
+
+def _first_images(store: Store, population: Population, images: int) -> np.ndarray | None:
+    count = min(SHEET_COLUMNS, images)
+    if missing_blocks(store, population, count):
+        return None
+    return load_images(store, population, count).image_NHWC
+
+
+def _made() -> str:
+    stamp = time.strftime("%Y-%m-%d %H:%M %Z")
+    return f"Made on {stamp} by scaleback {scaleback.__version__}, Python {platform.python_version()}, {platform.platform()}."

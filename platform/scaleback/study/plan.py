@@ -1,0 +1,163 @@
+"""What a study has to do and what is there already: known without a cluster, and without touching anything."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from scaleback.core.store import FAILURE, Store
+from scaleback.evaluations.run import Evaluate
+from scaleback.pretrain.spec import Pretrain
+from scaleback.sources.population import Population
+from scaleback.study.run import Run
+from scaleback.study.study import Point, Study
+
+RATE_SAMPLE = 20
+"""Finished runs whose speed is averaged."""
+BYTES_PER_PARAMETER = 4
+IMAGE_BYTES_SHARE = 0.5
+"""Stored size of an image over its raw size; zstd makes masks smaller and photos about this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One run of a study, and how far it is."""
+
+    point: Point
+    run: Run
+    missing: tuple[str, ...]
+    """Addresses of its evaluations that are not there yet."""
+    failed: str | None
+    """Address of the stage that failed, if one did."""
+
+    @property
+    def done(self) -> bool:
+        return not self.missing
+
+
+@dataclass(slots=True)
+class Plan:
+    """The runs of a study and the stages that are still to be done, each once however many runs share it."""
+
+    runs: list[Planned] = field(default_factory=list)
+    pretrains: dict[str, Pretrain] = field(default_factory=dict)
+    evaluates: dict[str, Evaluate] = field(default_factory=dict)
+    images: dict[str, tuple[Population, int]] = field(default_factory=dict)
+    """Population to the number of images that runs still to be done need of it."""
+    images_missing: int = 0
+    images_stored: int = 0
+    bytes_missing: float = 0.0
+    flops_per_s: float | None = None
+    """Measured on finished runs of this store; None before the first."""
+
+    @property
+    def to_do(self) -> list[Planned]:
+        """Runs that are not done."""
+        return [planned for planned in self.runs if not planned.done]
+
+    @property
+    def failed(self) -> list[Planned]:
+        """Runs that a recorded failure stands in the way of."""
+        return [planned for planned in self.runs if planned.failed and not planned.done]
+
+    @property
+    def pretrain_flops(self) -> float:
+        """Operations of pre-training still to be done."""
+        return float(
+            sum(spec.recipe.budget_images * spec.backbone.cost().training_flops for spec in self.pretrains.values())
+        )
+
+    @property
+    def evaluate_flops(self) -> float:
+        """Operations of training inside the evaluations still to be done."""
+        specs = self.evaluates.values()
+        return float(sum(spec.evaluation.training_images() * spec.backbone.cost().training_flops for spec in specs))
+
+    @property
+    def worker_hours(self) -> float | None:
+        """Hours of one worker at the measured rate."""
+        if self.flops_per_s is None:
+            return None
+        return (self.pretrain_flops + self.evaluate_flops) / self.flops_per_s / 3600
+
+
+class Inventory:
+    """One listing of a store; asking it costs nothing."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        names = [name for verb in ("render", "pretrain", "evaluate") for name in store.files(verb)]
+        self._held = {name.rpartition("/")[0] for name in names if name.endswith("/manifest.json")}
+        self._failed = {name.rpartition("/")[0] for name in names if name.endswith(f"/{FAILURE}")}
+
+    def holds(self, address: str) -> bool:
+        """Whether a whole artifact lies there."""
+        return address in self._held
+
+    def failed(self, address: str) -> bool:
+        """Whether a failure record lies there."""
+        return address in self._failed
+
+    def flops_per_s(self) -> float | None:
+        """Median speed of pre-training among some finished runs."""
+        rates = []
+        for address in sorted(self._held):
+            if not address.startswith("pretrain/") or address.count("/") != 1 or len(rates) == RATE_SAMPLE:
+                continue
+            manifest = self.store.manifest(address)
+            if manifest is not None and manifest.record.get("train_s"):
+                spec = Pretrain.parse(manifest.spec)
+                flops = manifest.record["images_seen"] * spec.backbone.cost().training_flops
+                rates.append(flops / manifest.record["train_s"] / manifest.record["workers"])
+        return statistics.median(rates) if rates else None
+
+
+def plan_study(study: Study, store: Store) -> Plan:
+    """The plan of a study's exhaustive points (searched ones are proposed while it runs)."""
+    return plan_runs(((point, study.run(point, seed)) for point in study.points() for seed in study.seeds), store)
+
+
+def plan_runs(runs: Iterable[tuple[Point, Run]], store: Store) -> Plan:
+    """What these runs need, compared with what the store holds."""
+    inventory = Inventory(store)
+    plan = Plan(flops_per_s=inventory.flops_per_s())
+    for point, run in runs:
+        missing = tuple(spec.address for spec in run.evaluates if not inventory.holds(spec.address))
+        plan.runs.append(Planned(point, run, missing, _failure(run, inventory)))
+        if missing:
+            _add_stages(plan, run, inventory)
+    _count_images(plan, inventory)
+    return plan
+
+
+def _add_stages(plan: Plan, run: Run, inventory: Inventory) -> None:
+    for spec in run.evaluates:
+        if not inventory.holds(spec.address):
+            plan.evaluates[spec.address] = spec
+    if run.pretrain is not None and not inventory.holds(run.pretrain.address):
+        plan.pretrains[run.pretrain.address] = run.pretrain
+    for population, images in run.populations:
+        known = plan.images.get(population.address, (population, 0))[1]
+        plan.images[population.address] = (population, max(images, known))
+
+
+def _count_images(plan: Plan, inventory: Inventory) -> None:
+    for population, images in plan.images.values():
+        height, width, channels = population.source.shape
+        for block in population.blocks(images):
+            count = block.stop - block.start
+            if inventory.holds(population.block_address(block.number)):
+                plan.images_stored += count
+            else:
+                plan.images_missing += count
+                plan.bytes_missing += count * height * width * channels * IMAGE_BYTES_SHARE
+    for pretrain in plan.pretrains.values():
+        # Weights, and while it runs a learner, two moments and perhaps an average, in two checkpoints.
+        plan.bytes_missing += BYTES_PER_PARAMETER * pretrain.backbone.cost().parameters
+
+
+def _failure(run: Run, inventory: Inventory) -> str | None:
+    stages: Sequence[Pretrain | Evaluate] = [*([run.pretrain] if run.pretrain else []), *run.evaluates]
+    addresses = [population.address for population, _ in run.populations] + [stage.address for stage in stages]
+    return next((address for address in addresses if inventory.failed(address)), None)

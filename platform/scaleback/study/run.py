@@ -1,0 +1,99 @@
+"""One point of a study: everything that could change its numbers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from scaleback.backbones import Backbone
+from scaleback.core.errors import DataError, Refusal, refusal
+from scaleback.core.spec import Plain, Spec
+from scaleback.evaluations import AnyEvaluation, Target
+from scaleback.evaluations.run import Evaluate
+from scaleback.objectives import AnyObjective
+from scaleback.pretrain.spec import Pretrain, refuse_impossible
+from scaleback.recipes import PretrainRecipe
+from scaleback.sources import AnySource
+from scaleback.sources.population import Population
+
+
+class Run(Spec):
+    """Render, pre-train, evaluate. With ``images`` 0 there is no pre-training: the baseline of every study."""
+
+    source: AnySource
+    images: int = Field(ge=0)
+    """Images of the source to pre-train on; 0 for none, and then source, objective and recipe are of no effect."""
+    objective: AnyObjective
+    backbone: Backbone
+    recipe: PretrainRecipe
+    target: Target
+    evaluations: Annotated[tuple[AnyEvaluation, ...], Field(min_length=1)]
+    seed: int = Field(ge=0)
+    """Draws the population, the first weights, the order of training, and which images are labelled."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        kinds = [evaluation.short for evaluation in self.evaluations]
+        if len(set(kinds)) != len(kinds):
+            raise Refusal("evaluations", refusal("must be of different kinds", kinds))
+        try:
+            if self.images:
+                refuse_impossible(self.source, self.images, self.objective, self.recipe)
+        except DataError as error:
+            raise Refusal("source", str(error)) from None
+        try:
+            self.target.refuse_impossible()
+        except DataError as error:
+            raise Refusal("target.data", str(error)) from None
+        except Refusal as error:
+            raise Refusal(f"target.{error.field}", str(error)) from None
+        return self
+
+    def canonical(self) -> dict[str, Plain]:
+        """Without pre-training, what would have been its settings is no part of identity."""
+        fields = super().canonical()
+        if not self.images:
+            for name in ("source", "objective", "recipe"):
+                del fields[name]
+        return fields
+
+    @cached_property
+    def pretrain(self) -> Pretrain | None:
+        """The pre-training stage, or None."""
+        if not self.images:
+            return None
+        return Pretrain(
+            population=Population.of(self.source, self.seed),
+            images=self.images,
+            objective=self.objective,
+            backbone=self.backbone,
+            recipe=self.recipe,
+            seed=self.seed,
+        )
+
+    @cached_property
+    def evaluates(self) -> tuple[Evaluate, ...]:
+        """The evaluation stages."""
+        origin = self.target.data.origin()
+        return tuple(
+            Evaluate(
+                evaluation=evaluation,
+                target=self.target,
+                backbone=self.backbone,
+                pretrain=self.pretrain,
+                seed=self.seed,
+                origin=origin,
+            )
+            for evaluation in self.evaluations
+        )
+
+    @cached_property
+    def populations(self) -> tuple[tuple[Population, int], ...]:
+        """Populations the run reads, and how many images of each."""
+        target = self.target
+        needed = [(target.train_population(self.seed), target.images), (target.test_population(), target.test_images)]
+        if self.pretrain is not None:
+            needed.insert(0, (self.pretrain.population, self.images))
+        return tuple(needed)

@@ -1,0 +1,178 @@
+"""A study: a base run, its axes, its seeds, how they are searched, what is fitted."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from scaleback.core.errors import Refusal, SpecError, refusal
+from scaleback.core.spec import Plain, Spec
+from scaleback.evaluations import EVALUATIONS
+from scaleback.study.axes import AnyAxis, Choice, Grid, Range
+from scaleback.study.run import Run
+
+NAME = r"[a-z0-9][a-z0-9-]{0,63}"
+MOST_POINTS = 1_000_000
+
+
+class Measure(Spec):
+    """A number of a run that a study looks at: ``finetune.accuracy`` at 2,000 images, ``knn.accuracy``."""
+
+    evaluation: str
+    metric: str = "accuracy"
+    images_seen: int | None = None
+    """Image passes of fine-tuning at which it was taken; None for a number without a budget."""
+
+    @property
+    def label(self) -> str:
+        """``finetune.accuracy@2000``."""
+        at = "" if self.images_seen is None else f"@{self.images_seen}"
+        return f"{self.evaluation}.{self.metric}{at}"
+
+
+class Search(Spec):
+    """How searched axes are searched. Accuracy goes up; with ``fewest`` that field goes down at the same time."""
+
+    sampler: Literal["tpe", "random", "gp", "nsga2", "qmc"] = "tpe"
+    trials: int = Field(ge=1)
+    seed: int = 0
+    fewest: str | None = None
+    """A field of the run to minimise as a second objective, such as ``images``."""
+
+
+class Fit(Spec):
+    """The law ``error = offset + A n^-a`` along one exhaustive axis."""
+
+    field: str = "images"
+
+
+class Study(Spec):
+    """Runs = every point of the exhaustive axes x every seed, and what the sampler proposes on the searched ones."""
+
+    name: str
+    purpose: str = ""
+    """The question it answers, in a sentence or two."""
+    base: Run
+    axes: tuple[AnyAxis, ...] = ()
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    baseline: bool = True
+    """Also run every seed without pre-training."""
+    measures: Annotated[tuple[Measure, ...], Field(min_length=1)]
+    """What the report shows; the first is what a search maximises and a fit fits."""
+    reach: float | None = Field(None, gt=0, lt=1)
+    """An accuracy: the report says how many image passes of fine-tuning each start needs to reach it."""
+    search: Search | None = None
+    fit: Fit | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if not re.fullmatch(NAME, self.name):
+            raise Refusal("name", refusal("must be small letters, digits and dashes, at most 64", self.name))
+        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise Refusal("seeds", refusal("must be different and not negative", self.seeds))
+        fields = [axis.field for axis in self.axes]
+        for place, field in enumerate(fields):
+            if field in fields[:place]:
+                raise Refusal("axes", refusal("name each field once", field))
+            if field == "seed":
+                raise Refusal("axes", "seed is an axis of every study; list its values in seeds")
+        if bool(self.searched) != (self.search is not None):
+            rule = "needs how to search (trials)" if self.searched else "must be left out: no axis is searched"
+            raise Refusal("search", rule)
+        if self.search is not None and self.search.fewest not in (None, *(axis.field for axis in self.searched)):
+            raise Refusal("search.fewest", refusal("must be one of the searched axes", self.search.fewest))
+        self._check_values()
+        self._check_measures()
+        if self.fit is not None and self.fit.field not in [axis.field for axis in self.grids]:
+            raise Refusal("fit.field", refusal("must be one of the exhaustive axes", self.fit.field))
+        return self
+
+    def _check_values(self) -> None:
+        """Every value must make a run; the first fault is refused at its own path."""
+        for axis in self.axes:
+            values = axis.inside() if isinstance(axis, Range) else axis.values
+            for value in values:
+                try:
+                    self.base.replace({axis.field: value})
+                except SpecError as error:
+                    raise Refusal("", str(error)) from None
+        points = 1
+        for grid in self.grids:
+            points *= len(grid.values)
+        if points * len(self.seeds) > MOST_POINTS:
+            raise Refusal("axes", refusal(f"must make at most {MOST_POINTS:,} runs", points * len(self.seeds)))
+
+    def _check_measures(self) -> None:
+        kinds = {evaluation.short: evaluation for evaluation in self.base.evaluations}
+        for measure in self.measures:
+            if measure.evaluation not in EVALUATIONS:
+                raise Refusal(
+                    "measures", refusal(f"must name an evaluation of {', '.join(EVALUATIONS)}", measure.evaluation)
+                )
+            if measure.evaluation not in kinds:
+                raise Refusal(
+                    "measures", refusal(f"must name an evaluation of the run: {', '.join(kinds)}", measure.evaluation)
+                )
+            marks = getattr(kinds[measure.evaluation], "marks_images", ())
+            if measure.images_seen is not None and measure.images_seen not in marks:
+                raise Refusal("measures", refusal(f"images_seen must be one of the marks {marks}", measure.images_seen))
+
+    @property
+    def short(self) -> str:
+        return self.name
+
+    @property
+    def search_fingerprint(self) -> str:
+        """Of what a search depends on: everything but how many trials it is given and what is shown of it."""
+        shown = {"purpose": "", "reach": None, "fit": None, "measures": self.measures[:1], "baseline": False}
+        search = self.search.model_copy(update={"trials": 1}) if self.search else None
+        return self.model_copy(update={**shown, "search": search}).fingerprint
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """The exhaustive axes."""
+        return tuple(axis for axis in self.axes if isinstance(axis, Grid))
+
+    @property
+    def searched(self) -> tuple[Range | Choice, ...]:
+        """The searched axes."""
+        return tuple(axis for axis in self.axes if not isinstance(axis, Grid))
+
+    def points(self) -> Iterator[Point]:
+        """Every exhaustive point, the baseline first; none if axes are searched (their points are proposed later)."""
+        if self.baseline:
+            yield Point(values={}, baseline=True)
+        if not self.searched:
+            yield from (Point(values=values) for values in self.cells())
+
+    def cells(self) -> Iterator[dict[str, JsonValue]]:
+        """Every combination of the exhaustive axes' values."""
+        for values in itertools.product(*(grid.values for grid in self.grids)):
+            yield dict(zip((grid.field for grid in self.grids), values, strict=True))
+
+    def run(self, point: Point, seed: int) -> Run:
+        """The run of a point and a seed."""
+        changes: dict[str, Plain] = {"images": 0} if point.baseline else dict(point.values)  # type: ignore[arg-type]
+        return self.base.replace({**changes, "seed": seed})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """Values of the axes; or the baseline, which has none."""
+
+    values: Mapping[str, JsonValue]
+    baseline: bool = False
+    searched: bool = False
+    """Whether a sampler proposed it."""
+
+    @property
+    def label(self) -> str:
+        """``source.delta=0.2 images=16``."""
+        if self.baseline:
+            return "no pre-training"
+        return " ".join(f"{field}={value}" for field, value in self.values.items())
