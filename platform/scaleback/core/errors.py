@@ -74,7 +74,7 @@ def refusal(rule: str, value: object, nearest: str | None = None) -> str:
 def unknown(what: str, value: str, known: Iterable[str]) -> str:
     """The refusal of a name that is not among ``known``."""
     names = sorted(known)
-    close = get_close_matches(value, names, n=1, cutoff=0.5)
+    close = get_close_matches(value, names, n=1, cutoff=0.6)
     listed = f"known are {', '.join(names)}" if len(names) <= LISTED_NAMES else f"{len(names)} are known"
     return refusal(f"unknown {what}, {listed}", value, close[0] if close else None)
 
