@@ -20,14 +20,14 @@ from scaleback.study.study import Study
 STUDY = Study.parse(
     {
         "name": "scaling-sweep",
-        "purpose": "How far down can pre-training data go? One fractal (1p-frac), perturbed by delta into n images that "
-        "are n classes, against no pre-training; judged by fine-tuning on 100 labelled digits.",
+        "purpose": "How far down can pre-training data go? One fractal (1p-frac), perturbed by delta into n images "
+        "that are n classes, against no pre-training; judged by fine-tuning on 100 labelled digits.",
         "base": {
             # Images of 48 px for a model of 24 px. At this size random masks drown the shape, so masks are filled;
             # and a base fractal must cover a fifth of its image, or crops of it are empty.
             "source": {
                 "kind": "1p-frac",
-                "delta": 0.2,
+                "delta": 0.5,
                 "size_px": 48,
                 "points": 30_000,
                 "mask": "fill",
@@ -42,7 +42,7 @@ STUDY = Study.parse(
                 "channels": 1,
                 "patch_px": 8,
                 "width": 64,
-                "depth": 3,
+                "depth": 2,
                 "heads": 2,
                 "mlp_ratio": 2.0,
             },
@@ -60,12 +60,12 @@ STUDY = Study.parse(
             "seed": 0,
         },
         "axes": [
-            {"kind": "grid", "field": "source.delta", "values": [0.01, 0.05, 0.2]},
+            {"kind": "grid", "field": "source.delta", "values": [0.01, 0.1, 0.5]},
             {"kind": "grid", "field": "images", "values": [2, 4, 8, 16]},
         ],
         "seeds": [0, 1, 2, 3, 4],
         "measures": [
-            {"evaluation": "finetune", "images_seen": 3_000},
+            {"evaluation": "finetune", "images_seen": 2_000},
             {"evaluation": "finetune", "images_seen": 20_000},
             {"evaluation": "linear"},
             {"evaluation": "knn"},

@@ -6,7 +6,6 @@ Exit codes: 0 done, 2 the input is wrong (one line a fault, nothing written), 3 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -93,7 +92,9 @@ class _Parser(argparse.ArgumentParser):
         wrong = message.removeprefix("unrecognized arguments: ")
         if wrong != message:
             name = wrong.split()[0].split("=")[0]
-            message = unknown("option", name, [option for option in self._option_string_actions if option.startswith("--")])
+            message = unknown(
+                "option", name, [option for option in self._option_string_actions if option.startswith("--")]
+            )
         raise InputError(f"scaleback {self.prog.split()[-1]}: {message}")
 
 
@@ -106,7 +107,9 @@ def _study_parser(verb: str, *, named: bool) -> _Parser:
     what.add_argument("--axis", action="append", default=[], metavar="FIELD=VALUES", help=AXIS_HELP)
     what.add_argument("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE", help=SET_HELP)
     what.add_argument("--seeds", metavar="0,1,2 | 0..4", help="seeds of every point")
-    what.add_argument("--target", metavar="NAME|PATH", help="data judged on: a named source, a folder, .parquet or .npz")
+    what.add_argument(
+        "--target", metavar="NAME|PATH", help="data judged on: a named source, a folder, .parquet or .npz"
+    )
     what.add_argument("--name", help="name of the study")
     what.add_argument("--no-baseline", action="store_true", help="leave out the runs without pre-training")
     search = parser.add_argument_group("searched axes")
@@ -140,7 +143,9 @@ def _show_parser() -> _Parser:
 def _doctor_parser() -> _Parser:
     parser = _Parser(prog="scaleback doctor", description=VERBS["doctor"], allow_abbrev=False)
     _where(parser)
-    parser.add_argument("--repair", action="store_true", help="remove damaged artifacts, so that a run makes them again")
+    parser.add_argument(
+        "--repair", action="store_true", help="remove damaged artifacts, so that a run makes them again"
+    )
     return parser
 
 

@@ -108,7 +108,8 @@ class Backbone(Spec):
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return _timm().create_model(self.model, **self.timm_arguments())
+            model: nn.Module = _timm().create_model(self.model, **self.timm_arguments())
+        return model
 
     def _vit(self) -> _ViT:
         width, depth, heads, patch_px = PLAIN_VITS[self.model]

@@ -36,7 +36,7 @@ def pretrain_in_group(spec: Pretrain, store: Store, placement: Placement) -> Non
         scaling_config=ray.train.ScalingConfig(
             num_workers=placement.workers, use_gpu=use_gpu, resources_per_worker=resources, placement_strategy="PACK"
         ),
-        run_config=ray.train.RunConfig(
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # mypy sees the class of Train's first version
             name=name,
             storage_path=store.scratch("train"),
             failure_config=ray.train.FailureConfig(max_failures=placement.retries),

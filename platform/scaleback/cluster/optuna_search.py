@@ -85,7 +85,7 @@ def run_search(
         run_config=tune.RunConfig(name=study.name, storage_path=tune_folder(store), verbose=0, callbacks=[watcher]),
     )
     results = tuner.fit()
-    failed = [last_line(str(result.error)) for result in results if result.error is not None]
+    failed = [last_line(str(error)) for error in results.errors]
     return search.left, failed, watcher.finished < search.left
 
 

@@ -22,7 +22,9 @@ def render(
     Blocks are tasks, not actors: they hold no state worth keeping, and one whose process dies is run again. A block
     that another process is making is waited for, not made twice. One population that cannot be drawn stops no other.
     """
-    blocks = [(population, block) for population, images in wanted for block in missing_blocks(store, population, images)]
+    blocks = [
+        (population, block) for population, images in wanted for block in missing_blocks(store, population, images)
+    ]
     if not blocks:
         return {}
     import ray.data

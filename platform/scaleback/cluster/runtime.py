@@ -51,7 +51,9 @@ def cluster(placement: Placement) -> Iterator[None]:
         _start(placement)
     except (ConnectionError, ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())[:200]
-        raise PlacementError(f"placement.address: cannot reach a Ray cluster at {placement.address!r} ({text})") from error
+        raise PlacementError(
+            f"placement.address: cannot reach a Ray cluster at {placement.address!r} ({text})"
+        ) from error
     try:
         refuse_impossible(placement)
         yield
@@ -124,8 +126,10 @@ def places(placement: Placement) -> int:
 
 
 def no_core() -> Any:
-    """What a trial asks for: nothing. It waits for stages, and a thousandth of the head node's own mark is the way to
-    say so to Tune, which refuses an empty request."""
+    """What a trial asks for: nothing, for it only waits for stages.
+
+    A thousandth of the head node's own mark is the way to say so to Tune, which refuses an empty request.
+    """
     return {"cpu": 0, "node:__internal_head__": 0.001}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +67,9 @@ def run_grid(
     from ray import tune
 
     ordered = sorted(to_do, key=lambda planned: planned.run.seed)
-    trials = [{**planned.point.values, "seed": planned.run.seed, "baseline": planned.point.baseline} for planned in ordered]
+    trials = [
+        {**planned.point.values, "seed": planned.run.seed, "baseline": planned.point.baseline} for planned in ordered
+    ]
     watcher = Watcher(progress, total=len(ordered), headline=study.measures[0].label)
     tuner = tune.Tuner(
         tune.with_resources(GridTrial(study, store, placement, retry), runtime.no_core()),
@@ -78,12 +79,10 @@ def run_grid(
             reuse_actors=True,
             trial_dirname_creator=trial_folder,
         ),
-        run_config=tune.RunConfig(
-            name=study.name, storage_path=tune_folder(store), verbose=0, callbacks=[watcher]
-        ),
+        run_config=tune.RunConfig(name=study.name, storage_path=tune_folder(store), verbose=0, callbacks=[watcher]),
     )
     results = tuner.fit()
-    failed = [last_line(str(result.error)) for result in results if result.error is not None]
+    failed = [last_line(str(error)) for error in results.errors]
     return failed, watcher.finished + len(failed) < len(ordered)
 
 

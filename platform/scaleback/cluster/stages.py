@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from scaleback.cluster import failures
 from scaleback.cluster.group import pretrain_in_group
@@ -69,7 +69,7 @@ def _once(spec: Pretrain | Evaluate, store: Store, placement: Placement, report:
 
 
 def _as_task(spec: Pretrain | Evaluate, store: Store, placement: Placement, report: Report) -> None:
-    """Run a stage as one Ray task that streams its progress; start it again, from its checkpoint, if its process dies."""
+    """Run a stage as one Ray task that streams its progress; if its process dies, start it again where it was."""
     import ray
     from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
@@ -85,12 +85,14 @@ def _as_task(spec: Pretrain | Evaluate, store: Store, placement: Placement, repo
     for attempt in range(placement.retries + 1):
         stream = task.remote(verb, spec.plain(), store, placement)
         try:
-            for reference in stream:
+            for reference in cast(Iterator[Any], stream):
                 report({"stage": verb, **ray.get(reference)})
             return
         except (WorkerCrashedError, NodeDiedError, OutOfMemoryError) as error:
             if attempt == placement.retries:
-                raise RunError(f"{spec.address}: its process died {attempt + 1} times ({type(error).__name__})") from error
+                raise RunError(
+                    f"{spec.address}: its process died {attempt + 1} times ({type(error).__name__})"
+                ) from error
         except RayTaskError as error:
             raise (error.cause if isinstance(error.cause, Exception) else error) from None
         except BaseException:

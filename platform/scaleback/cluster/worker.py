@@ -25,9 +25,13 @@ def run_stage(verb: str, plain: dict[str, Any], store: Store, placement: Placeme
     torch.set_num_threads(placement.cpus_per_worker)
     world = World.joined(_device())
     if verb == "pretrain":
-        run_pretrain(Pretrain.parse(plain), store, world, checkpoint_every_s=placement.checkpoint_every_s, report=report)
+        run_pretrain(
+            Pretrain.parse(plain), store, world, checkpoint_every_s=placement.checkpoint_every_s, report=report
+        )
     else:
-        run_evaluate(Evaluate.parse(plain), store, world, checkpoint_every_s=placement.checkpoint_every_s, report=report)
+        run_evaluate(
+            Evaluate.parse(plain), store, world, checkpoint_every_s=placement.checkpoint_every_s, report=report
+        )
 
 
 def _device() -> Any:

@@ -81,7 +81,9 @@ def _machine(store: Store) -> Iterator[Check]:
             folder = os.path.dirname(folder)
         free = shutil.disk_usage(folder).free
         enough = free >= LEAST_DISK_BYTES
-        yield Check("disk", "ok" if enough else "fail", f"{units.size(free)} free at {folder}", "" if enough else "free some")
+        yield Check(
+            "disk", "ok" if enough else "fail", f"{units.size(free)} free at {folder}", "" if enough else "free some"
+        )
 
 
 def _ray(placement: Placement) -> Iterator[Check]:
@@ -92,7 +94,9 @@ def _ray(placement: Placement) -> Iterator[Check]:
         yield Check("Ray token", "ok", f"RAY_AUTH_MODE={mode or 'not set: on for clusters started here'}")
     host = os.environ.get("RAY_DASHBOARD_HOST", "127.0.0.1")
     if host not in ("127.0.0.1", "localhost") and mode != "token":
-        yield Check("dashboard", "fail", f"bound to {host} without a token", "set RAY_AUTH_MODE=token, or bind it to 127.0.0.1")
+        yield Check(
+            "dashboard", "fail", f"bound to {host} without a token", "set RAY_AUTH_MODE=token, or bind it to 127.0.0.1"
+        )
     yield Check("placement", "ok", f"{placement.workers} workers a run at {placement.address}")
 
 

@@ -104,7 +104,7 @@ def placed(options: Namespace) -> tuple[Placement, Store]:
 
 
 def _rooted(storage: str) -> str:
-    """In a submitted job the working directory is a copy that Ray throws away; results then go below the home folder."""
+    """In a submitted job the working directory is a copy that Ray throws away; results go below the home folder."""
     if "://" in storage or os.path.isabs(storage) or "RAY_JOB_ID" not in os.environ:
         return storage
     return str(Path.home() / "scaleback" / storage)
@@ -178,7 +178,9 @@ def status(study: Study, options: Namespace) -> int:
     if options.json:
         print(json.dumps(facts))
         return OK
-    print(f"{study.name}: {facts['done']} of {facts['runs']} runs done, {facts['failed']} failed, {facts['to_do']} to do")
+    print(
+        f"{study.name}: {facts['done']} of {facts['runs']} runs done, {facts['failed']} failed, {facts['to_do']} to do"
+    )
     print(f"{facts['stages_in_progress']} stages in progress, storage {store.root}")
     for one in planned.failed[:LISTED_FAILURES]:
         failure = store.failure(one.failed or "") or {}
@@ -290,11 +292,14 @@ def _facts(study: Study, planned: Plan, placement: Placement, store: Store) -> d
 
 
 def _plan_lines(study: Study, planned: Plan, placement: Placement, facts: dict[str, Any]) -> list[str]:
-    lines = [f"{study.name}: {facts['runs']} runs, {facts['done']} done, {facts['failed']} failed, {facts['to_do']} to do"]
-    if facts["searched_trials"]:
+    lines = [
+        f"{study.name}: {facts['runs']} runs, {facts['done']} done, {facts['failed']} failed, {facts['to_do']} to do"
+    ]
+    if study.search is not None:
         cells = len(list(study.cells()))
         times = f"{cells} x " if cells > 1 else ""
-        lines.append(f"search    {times}{facts['searched_trials']} trials of {len(study.seeds)} seeds, proposed by {study.search.sampler}" if study.search else "")
+        trials = f"{times}{facts['searched_trials']} trials of {len(study.seeds)} seeds"
+        lines.append(f"search    {trials}, proposed by {study.search.sampler}")
     stored = f", {units.count(facts['images_stored'])} stored" if facts["images_stored"] else ""
     lines.append(f"render    {units.count(facts['images_to_render'])} images{stored}")
     for verb in ("pretrain", "evaluate"):

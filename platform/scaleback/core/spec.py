@@ -73,7 +73,11 @@ class Spec(BaseModel):
 
     @classmethod
     def parse(cls, data: object, at: str = "") -> Self:
-        """Build from plain data (YAML, JSON, command line); a fault raises SpecError, one line per fault, with its path."""
+        """Build from plain data (YAML, JSON, command line).
+
+        Raises:
+            SpecError: one line per fault, with its path.
+        """
         try:
             return cls.model_validate(data)
         except ValidationError as error:

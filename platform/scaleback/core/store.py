@@ -158,9 +158,8 @@ class Store:
         if manifest.address != address:
             raise IntegrityError(f"{self.root}/{address}: holds the artifact {manifest.address}, put in its place")
         if spec is not None and manifest.fingerprint != spec.fingerprint:
-            raise DriftError(
-                f"{self.root}/{address}: holds {manifest.fingerprint[:12]}, not {spec.fingerprint[:12]}, the spec asked for"
-            )
+            held, asked = manifest.fingerprint[:12], spec.fingerprint[:12]
+            raise DriftError(f"{self.root}/{address}: holds {held}, not {asked}, the spec asked for")
         return manifest
 
     def read(self, manifest: Manifest, file: str) -> bytes:

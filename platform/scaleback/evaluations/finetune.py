@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from scaleback.evaluations.base import Evaluation, Score, Task
 from scaleback.recipes import FINETUNE_RECIPES, FinetuneRecipe
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import nn
 
     from scaleback.pretrain.state import TrainState
 
@@ -119,10 +119,10 @@ class _Marker:
         learner = copy.deepcopy(state.learner).eval()
         if state.average is not None:
             learner.load_state_dict(state.average.tensors, strict=False)
-        view = self._spec.recipe.views[0]
+        view, head = self._spec.recipe.views[0], cast("nn.Module", learner.head)
         right = torch.zeros((), dtype=torch.int64)
         with torch.inference_mode():
             for image_BCHW, label_B in batches(self._task, self._task.test, view.mean, view.std):
-                logits: Tensor = learner.head(learner.backbone(image_BCHW))
+                logits = head(learner.backbone(image_BCHW))
                 right += (logits.argmax(1) == label_B).sum().cpu()
         return int(right) / len(self._task.test)

@@ -105,9 +105,8 @@ def train(
             report(state.rows[-1])
         for hook in hooks:
             hook(state)
-        if checkpoints is not None and row_due and state.step < recipe.steps and world.told_by_first(checkpoints.due):
-            if world.first:
-                checkpoints.save(state)
+        if checkpoints is not None and row_due and state.step < recipe.steps:
+            _save_if_due(state, checkpoints, world)
     return state
 
 
@@ -156,6 +155,12 @@ def _restore(state: TrainState, checkpoints: Checkpoints | None, world: World) -
     files = world.told_by_first(checkpoints.newest() if world.first else None)
     if files is not None:
         state.load(files)
+
+
+def _save_if_due(state: TrainState, checkpoints: Checkpoints, world: World) -> None:
+    """Worker 0 says when, by its clock, and saves; the others learn of it, so that all are at the same step."""
+    if world.told_by_first(checkpoints.due) and world.first:
+        checkpoints.save(state)
 
 
 def _slice_images(recipe: Recipe, world: World) -> int:

@@ -93,7 +93,7 @@ def _own(value: Tensor) -> Tensor:
 
 
 def _optimizer_entries(optimizer: Optimizer) -> dict[str, Tensor | float | int | bool]:
-    """Flat names for what an optimizer remembers: ``state.<parameter>.<name>`` and counters in ``group.<number>.<name>``."""
+    """What an optimizer remembers, flat: ``state.<parameter>.<name>``, and counters in ``group.<number>.<name>``."""
     described = optimizer.state_dict()
     entries: dict[str, Any] = {}
     for number, slots in described["state"].items():

@@ -13,7 +13,7 @@ Chance = Annotated[float, Field(ge=0, le=1)]
 
 
 class RandAugment(Spec):
-    """Cubuk et al., 2020, in timm's variant ``rand-m9-mstd0.5-inc1``: each of ``operations`` is applied with chance 0.5."""
+    """Cubuk et al., 2020, in timm's variant ``rand-m9-mstd0.5-inc1``: each operation is applied with chance 0.5."""
 
     operations: int = Field(2, ge=1, le=8)
     magnitude: float = Field(9.0, ge=0, le=10)

@@ -29,7 +29,7 @@ class _Optimizer(Spec):
         from scaleback.torchvision_operators import declare
 
         declare()
-        from timm.optim import create_optimizer_v2
+        from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 
         return create_optimizer_v2(module, lr=self.lr, weight_decay=self.weight_decay, **self.settings())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import rc_context
@@ -42,7 +42,7 @@ LOG_SPREAD = 8
 
 def drawn(draw: Callable[[Axes], None], *, height: float = HEIGHT_INCHES, width: float = WIDTH_INCHES) -> str:
     """One figure as an ``<svg>`` element."""
-    with rc_context(STYLE):
+    with rc_context(cast(Any, STYLE)):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.add_subplot())
         sink = io.StringIO()

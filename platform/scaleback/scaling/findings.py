@@ -110,9 +110,8 @@ def _convergence(content: Content) -> list[str]:
     if len(marks) < 2:
         return []
     gain = of_pairs([curve[marks[-1]] for curve in seeds.values()], [curve[marks[-2]] for curve in seeds.values()])
-    return [
-        f"No pre-training changes by {points(gain)} between {marks[-2]:,} and {marks[-1]:,} image passes of fine-tuning."
-    ]
+    between = f"between {marks[-2]:,} and {marks[-1]:,} image passes of fine-tuning"
+    return [f"No pre-training changes by {points(gain)} {between}."]
 
 
 def _reach(content: Content) -> list[str]:

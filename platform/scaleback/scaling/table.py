@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,10 +80,8 @@ class Table:
     def parquet(self) -> bytes:
         """The table as Parquet, one column an axis."""
         axes = sorted({axis for row in self.rows for axis in row.values})
-        plain: dict[str, Callable[[Row], Any]] = {
-            name: (lambda row, name=name: getattr(row, name)) for name in Row.__slots__ if name != "values"
-        }
-        columns = {name: [read(row) for row in self.rows] for name, read in plain.items()}
+        names = [name for name in Row.__slots__ if name != "values"]
+        columns = {name: [getattr(row, name) for row in self.rows] for name in names}
         for axis in axes:
             columns[axis] = [_scalar(row.values.get(axis)) for row in self.rows]
         sink = io.BytesIO()

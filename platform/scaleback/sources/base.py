@@ -69,6 +69,13 @@ class Source(Spec, ABC):
         """A digest of the files behind the source, part of the identity of what is read from them; None if made."""
         return None
 
+    def verify(self) -> None:
+        """Look at the files behind the source, as far as that is cheap, before anything is started.
+
+        Raises:
+            DataError: one cannot be read; the message names it.
+        """
+
     def population_seed(self, seed: int) -> int:
         """The seed a population of this source is stored under; a source that ignores the seed returns 0."""
         return seed

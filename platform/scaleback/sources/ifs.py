@@ -99,4 +99,4 @@ def fractaldb_weights(weight: float) -> NDArray[np.float64]:
 def _orthogonal(rng: np.random.Generator) -> NDArray[np.float64]:
     signs, angle = rng.choice([-1.0, 1.0], 2), rng.uniform(-np.pi, np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
-    return np.array([[cos, -sin], [sin, cos]]) * signs
+    return np.array([[cos * signs[0], -sin * signs[1]], [sin * signs[0], cos * signs[1]]])

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
 from scaleback.sources.base import UNLABELLED, Reader, Samples, Source
+
+if TYPE_CHECKING:
+    from scaleback.sources import AnySource  # a union over the registry, which lists this class too
 
 
 class Mixture(Source):
@@ -28,8 +31,8 @@ class Mixture(Source):
     share: float = Field(ge=0, le=1)
     """Share of ``second``."""
     labels: Literal["apart", "shared"] = "apart"
-    """``apart``: every class belongs to one part, and the part whose classes do not grow with the number of images comes
-    first; ``shared``: class k is the same class in both."""
+    """``apart``: every class belongs to one part, the part whose classes do not grow with the number of images first;
+    ``shared``: class k is the same class in both."""
 
     @model_validator(mode="after")
     def _compatible(self) -> Self:
@@ -74,6 +77,10 @@ class Mixture(Source):
     def origin(self) -> str | None:
         parts = [part for part in (self.first.origin(), self.second.origin()) if part is not None]
         return "+".join(parts) or None
+
+    def verify(self) -> None:
+        self.first.verify()
+        self.second.verify()
 
     def population_seed(self, seed: int) -> int:
         same = self.first.population_seed(seed) == self.second.population_seed(seed) == 0

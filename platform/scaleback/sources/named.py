@@ -83,8 +83,8 @@ class FashionMNIST(RealSource):
         for part in ("images-idx3", "labels-idx1"):
             if not self._file(part).is_file():
                 raise DataError(
-                    f"{self._file(part)}: must be there; install Debian's dataset-fashion-mnist, or set path to a folder "
-                    "that holds the file, or use the source {kind: torchvision, name: FashionMNIST}"
+                    f"{self._file(part)}: must be there; install Debian's dataset-fashion-mnist, or set path to a "
+                    "folder that holds the file, or use the source {kind: torchvision, name: FashionMNIST}"
                 )
         return FASHION_IMAGES[self.split]
 

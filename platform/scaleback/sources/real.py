@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -89,18 +90,18 @@ class CatalogueReader:
 def balanced_order(label_N: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """A permutation whose first n images hold each class n / classes times, give or take one.
 
-    Images are shuffled within their class; round r then takes the r-th of each class, classes in a new order each round.
+    Images are shuffled within their class; round r takes the r-th of each class, classes in a new order each round.
     """
     shuffled_N = seeds.permutation(seeds.key("order", seed), len(label_N))
     by_class_N = shuffled_N[np.argsort(label_N[shuffled_N], kind="stable")]
-    _, start_K, count_K = np.unique(label_N[by_class_N], return_index=True, return_counts=True)
+    _, count_K = np.unique(label_N[by_class_N], return_counts=True)
     round_N = np.concatenate([np.arange(count) for count in count_K]) if len(count_K) else np.empty(0, np.int64)
     within_N = seeds.words(seeds.key("round", seed), np.arange(len(label_N)), 1)[:, 0]
     return by_class_N[np.lexsort((within_N, round_N))]
 
 
 def held_out(label_N: NDArray[np.int64], share: float, split: Split) -> NDArray[np.int64]:
-    """Places of one split, for data that come without splits: the first ``share`` of a fixed balanced order is the test."""
+    """Places of one split, for data without splits: the first ``share`` of a fixed balanced order is the test."""
     order_N = balanced_order(label_N, 0)
     test = round(share * len(label_N))
     return np.sort(order_N[:test] if split == "test" else order_N[test:])
@@ -144,6 +145,23 @@ def decode_file(path: Path | Any, size_px: int, channels: int, where: str) -> ND
     Raises:
         DataError: not an image, damaged, or of more than ``MAX_IMAGE_PIXELS``.
     """
+    with _opened(path, where) as image:
+        return _square(image, size_px, channels)
+
+
+def check_header(path: Path | Any, where: str) -> None:
+    """Read no more than a file's header.
+
+    Raises:
+        DataError: not an image, or of more than ``MAX_IMAGE_PIXELS``.
+    """
+    with _opened(path, where):
+        pass
+
+
+@contextmanager
+def _opened(path: Path | Any, where: str) -> Iterator[Any]:
+    """An image whose header has been read; what goes wrong inside is a DataError too."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = MAX_IMAGE_PIXELS
@@ -153,10 +171,10 @@ def decode_file(path: Path | Any, size_px: int, channels: int, where: str) -> ND
                 raise DataError(
                     f"{where}: has {image.width} x {image.height} pixels; at most {MAX_IMAGE_PIXELS:,} are read"
                 )
-            return _square(image, size_px, channels)
+            yield image
+    except DataError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{where}: is not an image that can be read ({' '.join(str(error).split())[:80]})") from error
 
 

@@ -20,6 +20,7 @@ from scaleback.sources.real import (
     Catalogue,
     RealSource,
     Split,
+    check_header,
     checked_labels,
     decode_file,
     existing,
@@ -30,6 +31,8 @@ from scaleback.sources.real import (
 
 DIGEST_BYTES = 1 << 20
 """How much of the head and of the tail of a file goes into the digest of its content."""
+HEADERS_CHECKED = 64
+"""Images of a file that are looked at before a study starts."""
 
 
 class Parquet(RealSource):
@@ -66,6 +69,15 @@ class Parquet(RealSource):
     def origin(self) -> str:
         return _rows(self).digest
 
+    def verify(self) -> None:
+        import pyarrow.parquet as pq
+
+        files = _rows(self).files
+        with pq.ParquetFile(files[0]) as file:
+            batch = next(file.iter_batches(HEADERS_CHECKED, columns=[self.image_column]))
+        for row, value in enumerate(batch.column(0)):
+            check_header(self._encoded(value.as_py(), row), self._where(row))
+
     def catalogue(self) -> Catalogue:
         import pyarrow.parquet as pq
 
@@ -74,16 +86,20 @@ class Parquet(RealSource):
 
         def decode(place: int) -> NDArray[np.uint8]:
             row = int(rows.place_N[place])
-            value = column[row].as_py()
-            data = value.get("bytes") if isinstance(value, dict) else value
-            where = f"{self.path}: row {row}"
-            if not isinstance(data, bytes):
-                raise DataError(
-                    f"{where}: column {self.image_column} holds {type(data).__name__}, not an encoded image"
-                )
-            return decode_file(io.BytesIO(data), self.size_px, self.channels, where)
+            data = self._encoded(column[row].as_py(), row)
+            return decode_file(data, self.size_px, self.channels, self._where(row))
 
         return Catalogue(label_N=rows.label_N, decode=decode, class_names=_numbers(rows.classes))
+
+    def _encoded(self, value: Any, row: int) -> io.BytesIO:
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            found = type(data).__name__
+            raise DataError(f"{self._where(row)}: column {self.image_column} holds {found}, not an encoded image")
+        return io.BytesIO(data)
+
+    def _where(self, row: int) -> str:
+        return f"{self.path}: row {row}"
 
     @classmethod
     def example(cls, scratch: Path) -> Self:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 import scaleback
 from scaleback.core.store import Store
@@ -84,8 +85,8 @@ def _sheets(runs: Sequence[tuple[Point, Run]], store: Store) -> list[Sheet]:
         seeds[run.seed] = (run.pretrain.population, max(held, run.images))
     sheets = []
     for title, seeds in list(by_source.values())[:MOST_SHEETS]:
-        rows = [_first_images(store, *seeds[seed]) for seed in sorted(seeds)[:SHEET_SEEDS]]
-        rows = [row for row in rows if row is not None]
+        first = [_first_images(store, *seeds[seed]) for seed in sorted(seeds)[:SHEET_SEEDS]]
+        rows = [row for row in first if row is not None]
         if rows:
             count = min(len(row) for row in rows)
             png = contact_sheet(np.concatenate([row[:count] for row in rows]), count, SHEET_SIDE_PX)
@@ -94,7 +95,7 @@ def _sheets(runs: Sequence[tuple[Point, Run]], store: Store) -> list[Sheet]:
     return sheets
 
 
-def _first_images(store: Store, population: Population, images: int) -> np.ndarray | None:
+def _first_images(store: Store, population: Population, images: int) -> NDArray[np.uint8] | None:
     count = min(SHEET_COLUMNS, images)
     if missing_blocks(store, population, count):
         return None
@@ -103,4 +104,5 @@ def _first_images(store: Store, population: Population, images: int) -> np.ndarr
 
 def _made() -> str:
     stamp = time.strftime("%Y-%m-%d %H:%M %Z")
-    return f"Made on {stamp} by scaleback {scaleback.__version__}, Python {platform.python_version()}, {platform.platform()}."
+    machine = f"Python {platform.python_version()}, {platform.platform()}"
+    return f"Made on {stamp} by scaleback {scaleback.__version__}, {machine}."

@@ -101,7 +101,7 @@ class Inventory:
 
     def flops_per_s(self) -> float | None:
         """Median speed of pre-training among some finished runs."""
-        rates = []
+        rates: list[float] = []
         for address in sorted(self._held):
             if not address.startswith("pretrain/") or address.count("/") != 1 or len(rates) == RATE_SAMPLE:
                 continue
@@ -114,8 +114,18 @@ class Inventory:
 
 
 def plan_study(study: Study, store: Store) -> Plan:
-    """The plan of a study's exhaustive points (searched ones are proposed while it runs)."""
-    return plan_runs(((point, study.run(point, seed)) for point in study.points() for seed in study.seeds), store)
+    """The plan of a study's exhaustive points (searched ones are proposed while it runs).
+
+    Raises:
+        DataError: a file that a run would read cannot be read.
+    """
+    plan = plan_runs(((point, study.run(point, seed)) for point in study.points() for seed in study.seeds), store)
+    # Runs of one study differ in few fields; each source they name is looked at once.
+    runs = [study.base, *(planned.run for planned in plan.to_do)]
+    by_sources = {(run.source, run.images > 0, run.target.data): run for run in runs}
+    for run in by_sources.values():
+        run.verify()
+    return plan
 
 
 def plan_runs(runs: Iterable[tuple[Point, Run]], store: Store) -> Plan:

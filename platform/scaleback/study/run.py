@@ -89,6 +89,20 @@ class Run(Spec):
             for evaluation in self.evaluations
         )
 
+    def verify(self) -> None:
+        """Look at the files behind the sources.
+
+        Raises:
+            DataError: one cannot be read; the message begins with the field.
+        """
+        sources = {"target.data": (self.target.data, self.target.test), "source": (self.source,) if self.images else ()}
+        for field, named in sources.items():
+            for source in named:
+                try:
+                    source.verify()
+                except DataError as error:
+                    raise DataError(f"{field}: {error}") from None
+
     @cached_property
     def populations(self) -> tuple[tuple[Population, int], ...]:
         """Populations the run reads, and how many images of each."""

@@ -157,7 +157,7 @@ class Study(Spec):
 
     def run(self, point: Point, seed: int) -> Run:
         """The run of a point and a seed."""
-        changes: dict[str, Plain] = {"images": 0} if point.baseline else dict(point.values)  # type: ignore[arg-type]
+        changes: dict[str, Plain] = {"images": 0} if point.baseline else dict(point.values)
         return self.base.replace({**changes, "seed": seed})
 
 

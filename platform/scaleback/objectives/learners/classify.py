@@ -91,7 +91,9 @@ def mixed(image_BCHW: Tensor, mix: Mix) -> Tensor:
 
 
 def partner(value_B: Tensor) -> Tensor:
-    """Rows 2i and 2i + 1 change places. Batches are in random order, so a neighbour is as random a partner as any, and
-    it is on the same worker however the batch is cut into even slices.
+    """Rows 2i and 2i + 1 change places.
+
+    Batches are in random order, so a neighbour is as random a partner as any, and it is on the same worker however the
+    batch is cut into even slices.
     """
     return value_B.view(-1, 2, *value_B.shape[1:]).flip(1).reshape(value_B.shape)
