@@ -110,6 +110,7 @@ def _study_parser(verb: str, *, named: bool) -> _Parser:
     what.add_argument(
         "--target", metavar="NAME|PATH", help="data judged on: a named source, a folder, .parquet or .npz"
     )
+    what.add_argument("--measure", action="append", default=[], metavar="EVALUATION.METRIC@IMAGES", help=MEASURE_HELP)
     what.add_argument("--name", help="name of the study")
     what.add_argument("--no-baseline", action="store_true", help="leave out the runs without pre-training")
     search = parser.add_argument_group("searched axes")
@@ -126,6 +127,7 @@ def _study_parser(verb: str, *, named: bool) -> _Parser:
 
 
 AXIS_HELP = "0.01,0.1 | log:0.005..0.5 | int:2..64 | logint:2..64 | choice:a,b; the last four are searched"
+MEASURE_HELP = "what is shown, such as finetune.accuracy@2000 or knn.accuracy; the first is fitted and searched for"
 SET_HELP = "any field of the base run; see plan --fields"
 
 

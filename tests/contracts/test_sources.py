@@ -60,7 +60,7 @@ def test_shape_type_and_labels_are_as_declared(source, samples, count):
     if classes is None:
         assert (samples.label_B == UNLABELLED).all()
     else:
-        assert 0 <= samples.label_B.min()
+        assert samples.label_B.min() >= 0
         assert samples.label_B.max() < classes
 
 
@@ -99,7 +99,7 @@ def test_more_than_available_is_refused(source):
     available = source.available()
     if available is None:
         pytest.skip("endless")
-    with pytest.raises(InputError, match="has .* images"):
+    with pytest.raises(InputError, match=r"has .* images"):
         Population.of(source, 0).blocks(available + 1)
 
 

@@ -84,7 +84,10 @@ def test_every_change_of_a_field_changes_the_fingerprint():
     rng = random.Random(0)
     seen = {}
     for _ in range(300):
-        plain = {"shape": {"kind": "square", "side": rng.choice([1, 2.5, 3]), "tags": [rng.randint(0, 3)]}, "count": rng.randint(1, 4)}
+        plain = {
+            "shape": {"kind": "square", "side": rng.choice([1, 2.5, 3]), "tags": [rng.randint(0, 3)]},
+            "count": rng.randint(1, 4),
+        }
         spec = Picture.parse(plain)
         key = json.dumps(plain, sort_keys=True).replace("1.0", "1")
         assert seen.setdefault(spec.fingerprint, key) == key
@@ -103,7 +106,10 @@ def test_specs_are_frozen():
 @pytest.mark.parametrize(
     ("plain", "line"),
     [
-        ({"shape": "disk"}, "shape: unknown kind, known are disc, square; got 'disk'; the nearest known name is 'disc'"),
+        (
+            {"shape": "disk"},
+            "shape: unknown kind, known are disc, square; got 'disk'; the nearest known name is 'disc'",
+        ),
         ({"shape": {"side": 2}}, "shape: needs a kind"),
         ({"shape": {"kind": "square"}}, "shape.side: is required"),
         ({"shape": {"kind": "square", "side": "2"}}, "shape.side: must be a number; got '2'"),
@@ -112,15 +118,22 @@ def test_specs_are_frozen():
         ({"shape": {"kind": "disc", "radius": 1.0}}, "shape.radius: must be an integer; got 1.0"),
         (
             {"shape": {"kind": "disc", "raduis": 1}},
-            "shape.raduis: unknown field, known are kind, mode, radius; got 'raduis'; the nearest known name is 'radius'",
+            "shape.raduis: unknown field, known are kind, mode, radius; got 'raduis'; "
+            "the nearest known name is 'radius'",
         ),
         (
             {"shape": {"kind": "disc", "mode": "filed"}},
             "shape.mode: unknown value, known are filled, outline; got 'filed'; the nearest known name is 'filled'",
         ),
         ({"shape": "disc", "count": 0}, "count: must be greater than or equal to 1; got 0"),
-        ({"shape": "disc", "more": ["disc", {"kind": "square", "side": []}]}, "more.square.side: must be a number; got []"),
-        ({"shape": "disc", "size": "smal"}, "size: unknown preset, known are small; got 'smal'; the nearest known name is 'small'"),
+        (
+            {"shape": "disc", "more": ["disc", {"kind": "square", "side": []}]},
+            "more.square.side: must be a number; got []",
+        ),
+        (
+            {"shape": "disc", "size": "smal"},
+            "size: unknown preset, known are small; got 'smal'; the nearest known name is 'small'",
+        ),
         ({"shape": "disc", "colour": 1}, "colour: unknown field, known are count, more, shape, size; got 'colour'"),
     ],
 )
@@ -164,3 +177,30 @@ def test_a_preset_can_be_changed():
 def test_replace_refuses_paths_that_are_not_there(changes, start):
     with pytest.raises(SpecError, match=start.replace(".", r"\.")):
         Picture(shape=Square(side=2), more=(Disc(),)).replace(changes)
+
+
+@pytest.mark.xfail(strict=True, reason="pydantic copies the cached fingerprint along with the fields")
+def test_a_changed_copy_has_its_own_fingerprint():
+    square = Square(side=2)
+    assert square.fingerprint
+    changed = square.model_copy(update={"side": 3.0})
+    assert changed == Square(side=3)
+    assert changed.fingerprint == Square(side=3).fingerprint
+
+
+class Frame(Spec):
+    inside: Revised = Revised()
+
+
+@pytest.mark.xfail(strict=True, reason="a member equal to its default is left out with its revision")
+def test_a_bumped_revision_of_a_default_member_is_another_identity():
+    assert Frame().canonical() == {"inside": {"revision": 2}}
+
+
+def test_what_has_no_stable_form_is_refused():
+    class Loose(Spec):
+        anything: object
+
+    for value in ({1, 2}, b"bytes", object()):
+        with pytest.raises(SpecError, match="a spec may not hold"):
+            assert Loose(anything=value).fingerprint

@@ -1,27 +1,36 @@
 """The store: whole artifacts or none, damage found, leases handed on."""
 
 import errno
-import json
+import hashlib
 import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from pyarrow import fs as arrow_fs
 
-from scaleback.core import lease as lease_module
 from scaleback.core import store as store_module
 from scaleback.core.errors import DriftError, IntegrityError, StoreError
-from scaleback.core.lease import Lease, held
+from scaleback.core.lease import held
 from scaleback.core.spec import Spec
 from scaleback.core.store import Store
 
 
 class Thing(Spec):
     size: int = 1
+
+
+def run_python(code, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": "platform"},
+    ).stdout
 
 
 FILES = {"a.bin": b"abc" * 100, "b.bin": b""}
@@ -99,6 +108,13 @@ def test_a_failure_record_goes_when_the_artifact_comes(store):
     assert store.failure("render/x") is None
 
 
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="failure() reads JSON without a check")
+def test_a_damaged_failure_record_is_named(store):
+    store.put("render/x/failure.json", b'{"error": ')
+    with pytest.raises(IntegrityError, match=r"render/x/failure\.json"):
+        store.failure("render/x")
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(store, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -133,64 +149,153 @@ number = 0
 print("ready", flush=True)
 while True:
     number += 1
-    store.publish(f"pretrain/step-{number:06d}", {"a.bin": bytes([number % 256]) * 200_000}, spec=Thing(), record={"n": number})
+    data = bytes([number % 256]) * 200_000
+    store.publish(f"pretrain/step-{number:06d}", {"a.bin": data}, spec=Thing(), record={"n": number})
 """
 
 
 def test_a_killed_writer_leaves_only_whole_artifacts(store, tmp_path):
     for kill in range(5):
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, store.root], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "platform"}
+            [sys.executable, "-c", WRITER, store.root],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": "platform"},
         )
         writer.stdout.readline()
         time.sleep(0.05 + 0.037 * kill)
         writer.kill()
         writer.wait()
         writer.stdout.close()
+        assert {len(store.get(name)) for name in store.files("pretrain") if name.endswith("/a.bin")} == {200_000}
         for address in store.addresses("pretrain"):
             manifest = store.manifest(address)
             assert set(store.read(manifest, "a.bin")) == {manifest.record["n"] % 256}
     assert store.addresses("pretrain")
 
 
-def test_one_of_two_holds_the_lease(store):
-    order = []
-
-    def work(name):
-        with store.lease("pretrain/x"):
-            order.append(f"{name} in")
-            time.sleep(0.3)
-            order.append(f"{name} out")
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert order in (["a in", "a out", "b in", "b out"], ["b in", "b out", "a in", "a out"])
-    assert held(store) == 0
+def test_a_damaged_manifest_names_its_file_and_both_seals(store):
+    store.publish("render/x", FILES, spec=Thing(), record={"seconds": 1.5})
+    path = Path(store.path("render/x/manifest.json"))
+    path.write_bytes(path.read_bytes().replace(b"1.5", b"1.6"))
+    with pytest.raises(IntegrityError, match=r"render/x/manifest\.json: damaged; its seal is \w{12}, found \w{12}$"):
+        store.manifest("render/x")
 
 
-def test_a_dead_process_loses_its_lease_at_once(store):
-    gone = subprocess.Popen([sys.executable, "-c", "pass"])
-    gone.wait()
-    store.put("leases/pretrain--x.json", json.dumps({**json.loads(Lease(store, "x")._content()), "pid": gone.pid}).encode())
-    begun = time.monotonic()
-    with store.lease("pretrain/x"):
-        assert time.monotonic() - begun < 1
+def test_a_damaged_file_is_named_with_both_checksums(store):
+    manifest = store.publish("render/x", FILES, spec=Thing(), record={})
+    Path(store.path("render/x/a.bin")).write_bytes(b"abd" * 100)
+    expected, found = (hashlib.sha256(data * 100).hexdigest()[:12] for data in (b"abc", b"abd"))
+    with pytest.raises(
+        IntegrityError, match=rf"{store.root}/render/x/a\.bin: has checksum {found}; expected {expected}"
+    ):
+        store.read(manifest, "a.bin")
 
 
-def test_a_silent_holder_elsewhere_loses_its_lease(store):
-    content = {**json.loads(Lease(store, "x")._content()), "host": "elsewhere"}
-    assert not Lease.dead(content)
-    assert Lease.dead({**content, "beat": time.time() - lease_module.STALE_S - 1})
+CROWDED = """
+import resource, sys
+from scaleback.core.errors import StoreError
+from scaleback.core.store import Store
+
+store = Store(sys.argv[1])
+store.put("render/x/a.bin", b"old")
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # the system refuses to write more, as a full disk does
+try:
+    store.put("render/x/a.bin", b"new" * 10_000)
+except StoreError as error:
+    print(error)
+"""
 
 
-def test_a_live_holder_keeps_its_lease(store, monkeypatch):
-    monkeypatch.setattr(lease_module, "BEAT_S", 0.02)
-    with store.lease("pretrain/x"):
-        first = json.loads(store.get("leases/pretrain--x.json"))["beat"]
-        time.sleep(0.2)
-        assert json.loads(store.get("leases/pretrain--x.json"))["beat"] > first
-        assert held(store) == 1
-    assert store.get("leases/pretrain--x.json") is None
+def test_a_write_the_system_cuts_short_is_one_line_and_keeps_what_was_there(store):
+    out = run_python(CROWDED, store.root)
+    assert out == f"{store.root}/render/x/a.bin: cannot write 30,000 bytes: File too large\n"
+    assert store.files("render") == ["render/x/a.bin"]
+    assert os.listdir(store.path("render/x")) == ["a.bin"]
+    assert store.get("render/x/a.bin") == b"old"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "taken").write_bytes(b"a file, not a folder")
+    for root in (tmp_path / "taken", Path("/proc/nowhere")):
+        with pytest.raises(StoreError, match=rf"^{root}/render/x/a.bin: cannot write 3 bytes: [^\n]+$"):
+            Store(root).put("render/x/a.bin", b"abc")
+
+
+@pytest.mark.xfail(strict=True, raises=OSError, reason="create() lets OSError through, and is a run's first write")
+def test_a_folder_that_cannot_be_written_is_one_line_to_a_lease_too(tmp_path):
+    (tmp_path / "taken").write_bytes(b"a file, not a folder")
+    with pytest.raises(StoreError, match="cannot write"), Store(tmp_path / "taken").lease("render/x"):
+        pass
+
+
+@pytest.mark.xfail(strict=True, raises=OSError, reason="get() lets every OSError through but a missing file")
+def test_a_root_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "taken").write_bytes(b"a file, not a folder")
+    with pytest.raises(StoreError, match="taken"):
+        Store(tmp_path / "taken").manifest("render/x")
+
+
+def test_a_slash_after_the_root_changes_nothing(tmp_path):
+    Store(tmp_path).publish("render/x", FILES, spec=Thing(), record={})
+    for root in (f"{tmp_path}/", f"file://{tmp_path}/"):
+        store = Store(root)
+        assert store.addresses("render") == ["render/x"]
+        assert store.manifest("render/x", Thing()) is not None
+
+
+def test_names_above_a_folder_are_not_listed(store):
+    for address in ("render/x", "render/xy", "pretrain/x"):
+        store.publish(address, FILES, spec=Thing(), record={})
+    assert store.addresses("render/x") == ["render/x"]
+    assert store.addresses("render") == ["render/x", "render/xy"]
+    assert store.addresses("evaluate") == []
+
+
+def test_what_is_not_there_can_be_removed(store):
+    store.remove("render/x")
+    store.remove("render/x/a.bin")
+    assert store.get("render/x/a.bin") is None
+
+
+def test_a_file_is_created_by_one_only(store):
+    assert store.create("leases/x", b"first")
+    assert not store.create("leases/x", b"second")
+    assert store.get("leases/x") == b"first"
+    assert os.listdir(store.path("leases")) == ["x"]
+
+
+@pytest.fixture
+def bucket():
+    """A store on an object store: a bucket in memory, reached as a store on S3 reaches its own."""
+    fsspec = pytest.importorskip("fsspec")
+    remote = Store("mock:///bucket/results")
+    memory = arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(fsspec.filesystem("memory", skip_instance_cache=True)))
+    remote._fs = arrow_fs.SubTreeFileSystem("/", memory)  # memory's paths start with a slash, those of S3 do not
+    assert not remote.local
+    yield remote
+    remote.remove("render")
+    remote.remove("leases")
+
+
+def test_an_object_store_keeps_the_same_laws(bucket):
+    published = bucket.publish("render/x", FILES, spec=Thing(), record={"seconds": 1.5})
+    assert bucket.manifest("render/x", Thing()) == published
+    assert {name: bucket.read(published, name) for name in FILES} == FILES
+    assert bucket.addresses("render") == ["render/x"]
+    assert bucket.addresses("pretrain") == []
+    with pytest.raises(DriftError):
+        bucket.manifest("render/x", Thing(size=2))
+    bucket.put("render/x/a.bin", b"abd" * 100)
+    with pytest.raises(IntegrityError, match="has checksum"):
+        bucket.read(published, "a.bin")
+    bucket.remove("render/x")
+    assert bucket.manifest("render/x") is None
+    assert bucket.get("render/x/a.bin") is None
+
+
+def test_a_lease_works_on_an_object_store(bucket):
+    assert bucket.create("leases/x", b"first")
+    assert not bucket.create("leases/x", b"second")
+    with bucket.lease("render/x"):
+        assert held(bucket) == 1
+    assert held(bucket) == 0

@@ -15,16 +15,27 @@ def orbit(system, probabilities, points):
         j = 0
         while j < len(thresholds) - 1 and draws[i] > thresholds[j]:
             j += 1
-        a, b, c, d, e, f = system[j]
+        a, b, c, d, e, f = map(float, system[j])  # plain floats overflow without a warning
         x, y = a * x + b * y + e, c * x + d * y + f
         xs.append(x)
         ys.append(y)
     return xs, ys
 
 
+def without_nan(xs, ys):
+    """First for x, then for y: the hundred points before the first that is not a number go, and all that are none."""
+    for _ in range(2):
+        first = next((place for place, x in enumerate(xs) if math.isnan(x)), None)
+        if first is not None:
+            kept = [place for place, x in enumerate(xs) if not math.isnan(x) and not first - 100 <= place < first]
+            xs, ys = [xs[place] for place in kept], [ys[place] for place in kept]
+        xs, ys = ys, xs
+    return xs, ys
+
+
 def picture(system, probabilities, points, size, pad, masks):
     """Masks is None for points, else nine bits for each point; pasted opaquely, one right of and below the point."""
-    xs, ys = orbit(system, probabilities, points)
+    xs, ys = without_nan(*orbit(system, probabilities, points))
     if not all(map(math.isfinite, xs + ys)):
         return np.zeros((size, size), np.uint8)
     low_x, low_y = min(xs), min(ys)
@@ -34,7 +45,7 @@ def picture(system, probabilities, points, size, pad, masks):
     image = np.zeros((size, size), np.uint8)
     if not (span_x > 0 and span_y > 0):
         return image
-    for t in range(points):
+    for t in range(len(xs)):
         column = int(xs[t] / span_x * (size - 2 * pad) + pad)
         row = int(ys[t] / span_y * (size - 2 * pad) + pad)
         if masks is None:

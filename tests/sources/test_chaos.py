@@ -49,7 +49,7 @@ def test_masks_are_never_empty_and_use_all_bits():
 @pytest.mark.parametrize(
     "system",
     [
-        np.array([[3.0, 0, 0, 3.0, 1, 1], [2.0, 1, 1, 2.0, 0, 1]]),  # explodes
+        np.array([[3.0, 1, 1, 3.0, 1, 1], [2.0, 1, 1, 2.0, 0, 1]]),  # explodes, and stays infinite
         np.zeros((2, 6)),  # one point
         np.array([[0.5, 0, 0, 0.0, 0.3, 0.0]]),  # a line along x: no extent in y
         np.full((2, 6), np.nan),
@@ -60,16 +60,22 @@ def test_systems_that_cannot_be_drawn_leave_black(system):
     assert not canvas.draw(system, np.array([0.5, 0.5][: len(system)]), KEY, 0).any()
 
 
-def test_an_orbit_that_ends_in_nan_keeps_the_points_before():
-    # Doubling leaves the range of numbers after about 1,030 steps; inf - inf is the first NaN. The reference drops the
-    # hundred points before it, and what is left is finite but spans the whole range, so it is still drawn.
-    system = np.array([[2.0, -0.5, 0.5, 2.0, 1, 1]])
-    choice, x, y = np.zeros(5_000, np.uint8), np.empty(5_000), np.empty(5_000)
-    kept = chaos._orbit(system, choice, x, y)
-    first = int(np.flatnonzero(np.isnan(x[:5_000]))[0]) if np.isnan(x).any() else None
-    assert first is not None
-    assert kept == first - chaos.NAN_MARGIN
-    assert np.isfinite(x[:kept]).all()
+@pytest.mark.parametrize(
+    "system",
+    [
+        np.array([[3.0, 0, 0, 3.0, 1, 1], [2.0, 1, 1, 2.0, 0, 1]]),  # zero times infinity
+        np.array([[2.0, -0.5, 0.5, 2.0, 1, 1]]),  # infinity less infinity
+        np.array([[0.9, 0, 0, 2.0, 1, -1]]),  # y leaves the range of numbers, x does not
+    ],
+)
+def test_an_orbit_that_ends_in_nan_keeps_the_points_before(system):
+    # Growth leaves the range of numbers after some hundred steps. The reference drops the hundred points before the
+    # first NaN; what is left is finite, and drawn.
+    chances = np.full(len(system), 1 / len(system))
+    canvas = chaos.Canvas(size_px=SIZE, points=POINTS, pad_px=PAD, patch=True, random_mask=False, colour=False)
+    expected = picture(system, chances, POINTS, SIZE, PAD, [511] * POINTS)
+    assert expected.any()
+    assert (canvas.draw(system, chances, KEY, 0)[:, :, 0] == expected).all()
 
 
 def test_the_palette_is_a_wheel_of_128_hues():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scaleback.cluster import failures
+from scaleback.cluster import failures, runtime
 from scaleback.core.errors import InputError, RunError
 from scaleback.core.store import Store
 from scaleback.sources.population import Block, Population, missing_blocks, render_block
@@ -29,6 +29,7 @@ def render(
         return {}
     import ray.data
 
+    runtime.quiet()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     items = [{"population": population.plain(), "block": list(block)} for population, block in blocks]

@@ -23,14 +23,14 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # a report costs one such interval; the default is 2 s
     "RAY_DEDUP_LOGS": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # rows of progress carry no measure; the last report of a trial does
 }
 QUIET_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train", "ray._private")
 
 
 def in_job() -> bool:
     """Whether this process is the driver of a submitted Ray job."""
-    return "RAY_JOB_ID" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 @contextlib.contextmanager
@@ -87,6 +87,11 @@ def _start(placement: Placement) -> None:
     else:
         options |= {"address": placement.address, "runtime_env": {"py_modules": [str(PACKAGE)]}}
     ray.init(**options)
+    quiet()
+
+
+def quiet() -> None:
+    """Silence Ray's loggers; to be called again after an import that sets their levels."""
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
 

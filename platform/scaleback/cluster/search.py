@@ -151,7 +151,8 @@ def _earlier(planned: Planned, store: Store) -> str:
 def trial_folder(trial: Any) -> str:
     """A readable name for a trial's folder, which TensorBoard shows."""
     values = trial.config.get("run", trial.config)
-    text = ",".join(f"{name}={value}" for name, value in values.items() if name != "baseline")
+    named = [f"{name}={value}" for name, value in values.items() if name != "baseline"]
+    text = ",".join(["no-pre-training"] * bool(values.get("baseline")) + named)
     plain = "".join(letter if letter.isalnum() or letter in "=.,-_" else "_" for letter in text)
     return f"{plain[:80]}-{trial.trial_id[-5:]}"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scaleback.cluster.placement import Placement, load_placement
+from scaleback.cluster.runtime import in_job
 from scaleback.core import units
 from scaleback.core.errors import SpecError, short, unknown
 from scaleback.core.spec import Plain
@@ -37,6 +38,8 @@ def chosen(options: Namespace, study: Study | None) -> Study:
     fields: dict[str, Plain] = {}
     if options.seeds is not None:
         fields["seeds"] = _seeds(options.seeds)
+    if options.measure:
+        fields["measures"] = [_measure(text) for text in options.measure]
     if options.name is not None:
         fields["name"] = options.name
     if options.no_baseline:
@@ -51,6 +54,14 @@ def chosen(options: Namespace, study: Study | None) -> Study:
         fields["fit"] = None
     settings = [*_target_settings(options.target), *options.settings]
     return changed(study, settings=settings, axes=options.axis, fields=fields)
+
+
+def _measure(text: str) -> Plain:
+    """``finetune.accuracy@2000`` or ``knn.accuracy``."""
+    form = re.fullmatch(r"\s*(\w+)\.(\w+)(?:@([\d_]+))?\s*", text)
+    if form is None:
+        raise SpecError(f"--measure: must be EVALUATION.METRIC or EVALUATION.METRIC@IMAGES; got {short(text)}")
+    return {"evaluation": form[1], "metric": form[2], "images_seen": int(form[3]) if form[3] else None}
 
 
 def _search(options: Namespace, study: Study) -> Plain:
@@ -105,7 +116,7 @@ def placed(options: Namespace) -> tuple[Placement, Store]:
 
 def _rooted(storage: str) -> str:
     """In a submitted job the working directory is a copy that Ray throws away; results go below the home folder."""
-    if "://" in storage or os.path.isabs(storage) or "RAY_JOB_ID" not in os.environ:
+    if "://" in storage or os.path.isabs(storage) or not in_job():
         return storage
     return str(Path.home() / "scaleback" / storage)
 

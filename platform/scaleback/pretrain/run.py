@@ -61,7 +61,7 @@ def run_pretrain(
     seconds = time.perf_counter() - ready
     manifest = store.publish(
         spec.address,
-        {WEIGHTS: save_tensors(state.weights("backbone.")), CURVE: json.dumps(state.rows).encode()},
+        {WEIGHTS: save_tensors(state.weights("backbone.")), CURVE: json.dumps(state.rows, sort_keys=True).encode()},
         spec=spec,
         record={
             **verdict(state.rows, spec.objective.trivial_loss(spec.classes)),

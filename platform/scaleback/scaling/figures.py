@@ -36,7 +36,7 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "scaleback",
     "legend.frameon": False,
 }
-LOG_SPREAD = 8
+LOG_SPREAD = 4
 """Positive values that span more than this factor are drawn on a logarithmic axis."""
 
 

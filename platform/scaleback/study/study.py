@@ -175,4 +175,7 @@ class Point:
         """``source.delta=0.2 images=16``."""
         if self.baseline:
             return "no pre-training"
-        return " ".join(f"{field}={value}" for field, value in self.values.items())
+        return " ".join(
+            f"{field}={value:.6g}" if isinstance(value, float) else f"{field}={value}"
+            for field, value in self.values.items()
+        )

@@ -1,0 +1,37 @@
+"""Two workers of Ray Train with DDP against one."""
+
+import json
+
+import numpy as np
+import pytest
+
+from scaleback.cluster.placement import Placement
+from scaleback.cluster.render import render
+from scaleback.cluster.stages import complete
+from scaleback.pretrain.run import CURVE, run_pretrain
+from scaleback.pretrain.world import World
+from tests.cluster.conftest import PLACEMENT
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
+
+def test_two_workers_have_the_loss_curve_of_one(tiny, store, tmp_path):
+    run = tiny.base.replace({"evaluations": ["knn"]})
+    complete(run, store, PLACEMENT.model_copy(update={"workers": 2}))
+    manifest = store.manifest(run.pretrain.address, run.pretrain)
+    assert manifest.record["workers"] == 2
+    pair = json.loads(store.read(manifest, CURVE))
+    store.remove(run.pretrain.address)
+    single = json.loads(store.read(run_pretrain(run.pretrain, store, World()), CURVE))
+    assert [row["images_seen"] for row in pair] == [row["images_seen"] for row in single]
+    np.testing.assert_allclose([row["loss"] for row in pair], [row["loss"] for row in single], rtol=1e-5)
+
+
+def test_a_failure_in_a_worker_is_raised_as_what_it_was(tiny, store):
+    from scaleback.cluster.group import pretrain_in_group
+    from scaleback.core.errors import DivergedError
+
+    run = tiny.base.replace({"recipe.optimizer": {"kind": "sgd", "lr": 1e30, "weight_decay": 0.0}})
+    render(store, run.populations)
+    with pytest.raises(DivergedError, match="loss nan after"):
+        pretrain_in_group(run.pretrain, store, Placement(workers=2, retries=0))

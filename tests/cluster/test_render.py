@@ -1,0 +1,41 @@
+import pytest
+
+from scaleback.cluster.render import render
+from scaleback.core.errors import RunError
+from scaleback.core.store import Store
+from scaleback.sources.population import Population, missing_blocks, render_block
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
+
+def files(store, folder="render"):
+    return {name: store.get(name) for name in store.files(folder) if name.endswith(".parquet")}
+
+
+def test_ray_draws_what_one_process_draws_and_draws_it_once(tiny, store, tmp_path):
+    population, images = Population.of(tiny.base.source, 7), 200
+    alone = Store(tmp_path / "alone")
+    for block in missing_blocks(alone, population, images):
+        render_block(alone, population, block)
+    seen = []
+    assert render(store, [(population, images)], progress=lambda done, total: seen.append((done, total))) == {}
+    assert files(store) == files(alone)
+    assert len(files(store)) == len(population.blocks(images))
+    assert seen[0] == (0, 256)
+    assert seen[-1] == (256, 256)
+
+    stamps = {name: (store.path(name),) for name in store.files("render")}
+    assert render(store, [(population, images)], progress=lambda *_: pytest.fail("drawn again")) == {}
+    assert {name: (store.path(name),) for name in store.files("render")} == stamps
+
+
+def test_a_population_that_cannot_be_drawn_stops_no_other(tiny, store):
+    # No system covers 99 % of its image, so every redraw is refused.
+    hopeless = Population.of(tiny.base.source.replace({"base_min_fill": 0.99}), 0)
+    good = Population.of(tiny.base.source, 0)
+    failed = render(store, [(hopeless, 4), (good, 4)])
+    assert list(failed) == [hopeless.address]
+    assert isinstance(failed[hopeless.address], RunError)
+    assert store.failure(hopeless.address)["error"] == "RenderError"
+    assert store.failure(hopeless.address)["lasting"]
+    assert missing_blocks(store, good, 4) == []

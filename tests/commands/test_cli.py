@@ -1,0 +1,481 @@
+"""The command line, run as a user runs it: what is wrong is refused in one line a fault, and nothing is written."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from scaleback.cli import STUDY_VERBS, VERBS, main
+from scaleback.study.axes import parse_value
+from scaleback.study.files import load_study, study_from_yaml, study_to_yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEFAULT = load_study("scaling_sweep")
+PIXELS = np.arange(40 * 64, dtype=np.uint8).reshape(40, 8, 8)
+LONG = "l" * 300  # a file name may have 255 letters
+
+
+def images(folder, count):
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(PIXELS[number]).save(folder / f"{number}.png")
+
+
+def encoded(folder):
+    return (folder / "0.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Data and studies, right and wrong, that the arguments name."""
+    root = tmp_path_factory.mktemp("cli")
+    for name in ("1", "2"):
+        images(root / "pictures" / name, 10)
+    images(root / "broken" / "1", 12)
+    (root / "broken" / "1" / "x.png").write_text("no image")
+    images(root / "unsorted", 12)
+    images(root / "²" / "²", 12)
+    images(root / "😀" / "1", 12)
+    np.savez(root / "labels.npz", x=PIXELS, y=np.append(np.arange(39) % 2, -1))
+    np.savez(root / "floats.npz", x=PIXELS, y=np.arange(40) / 2)
+    np.savez(root / "single.npz", x=PIXELS[:2], y=np.zeros(2, np.int64))
+    np.savez(root / "words.npz", pictures=PIXELS)
+    np.save(root / "array.npy", PIXELS)
+    (root / "array.npy").rename(root / "array.npz")
+    (root / "empty.npz").touch()
+    (root / "text.npz").write_text("text")
+    rows = {"image": [encoded(root / "pictures" / "1")] * 20, "label": [0, 1] * 9 + [0, -3]}
+    pq.write_table(pa.table(rows), root / "labels.parquet")
+    pq.write_table(pa.table({**rows, "image": [b"no image"] * 20, "label": [0, 1] * 10}), root / "broken.parquet")
+    (root / "text.parquet").write_text("text")
+    (root / "garbage.yaml").write_text("a: [1, {")
+    (root / "date.yaml").write_text("cpus: 2020-13-45")
+    (root / "wrong.yaml").write_text(
+        study_to_yaml(DEFAULT).replace(f"delta: {DEFAULT.base.source.delta}", "delta: wide", 1)
+    )
+    (root / "typed.py").write_text("from scaleback.study.study import Search\nSTUDY = Search(trials=0)\n")
+    (root / "file").touch()
+    return root
+
+
+@pytest.fixture
+def desk(files, monkeypatch):
+    monkeypatch.chdir(files)
+    return files
+
+
+def tree(folder):
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
+
+
+def defect(*arguments, reason, **more):
+    return pytest.param(*arguments, marks=pytest.mark.xfail(strict=True, reason=reason, **more))
+
+
+def refused(arguments, desk, capsys, study=None):
+    """The lines on standard error of a command that is refused."""
+    before = tree(desk)
+    assert main(arguments, study=study) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert tree(desk) == before
+    lines = said.err.splitlines()
+    assert all(line.startswith("scaleback: ") for line in lines)
+    return lines
+
+
+def done(arguments, capsys, study=None):
+    """Standard output of a command that is not."""
+    assert main(arguments, study=study) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out
+
+
+TOO_LONG = "a name longer than the file system allows is an OSError"
+WRONG = [
+    # verbs and options
+    ("", "a verb is needed: plan, run, status"),
+    ("paln", "unknown verb, known are doctor, fit, plan, report, run, show, status; got 'paln'; nearest 'plan'"),
+    ("plan --axsi x", "got '--axsi'; nearest '--axis'"),
+    ("status --yaml", "scaleback status: unknown option"),
+    ("plan --json=1", "--json"),
+    ("plan --axis", "--axis: expected one argument"),
+    ("plan --trials many", "--trials: invalid int value: 'many'"),
+    ("plan scaling_sweep other", "unknown option, "),
+    (
+        "plan scaling_swep",
+        "study: unknown study ... got 'scaling_swep'; nearest 'scaling_sweep'",
+    ),
+    ("plan garbag.yaml", "got 'garbag.yaml'; nearest 'garbage.yaml'"),
+    # fields and values
+    (
+        "plan --set source.dleta=0.1",
+        "source.dleta: unknown field, known are base_min_fill, delta ... got 'dleta'; nearest 'delta'",
+    ),
+    ("plan --set source.delta=2", "source.delta: must be less than or equal to 1; got 2"),
+    ("plan --set source.delta=wide", "source.delta: must be a number; got 'wide'"),
+    (
+        "plan --set source.mask=filll",
+        "source.mask: unknown value, known are fill, random; got 'filll'; nearest 'fill'",
+    ),
+    ("plan --set source=1p-frak", "source: unknown kind, known are 1p-frac ... got '1p-frak'; nearest '1p-frac'"),
+    ("plan --set objective=clasify", "objective: unknown objective ... got 'clasify'; nearest 'classify'"),
+    ("plan --set evaluations.kn.neighbours=3", "evaluations.kn: unknown member ... got 'kn'; nearest 'knn'"),
+    (
+        "plan --set backbone.model=vit_tiny_patch16_225",
+        "backbone.model: ... got 'vit_tiny_patch16_225'; nearest 'vit_tiny_patch16_224'",
+    ),
+    ("plan --set backbone.heads=3", "backbone.heads: must divide the width of ... got 3"),
+    ("plan --set images", "--set: must be FIELD=VALUE; got 'images'"),
+    ("plan --set seed.deep=1", "seed: is a value and has no fields; it is 0"),
+    ("plan --name Sweep!", "name: must be small letters, digits and dashes, at most 64; got 'Sweep!'"),
+    # axes, seeds, search
+    ("plan --axis soruce.delta=0.1", "soruce: unknown field ... got 'soruce'; nearest 'source'"),
+    ("plan --axis source.delta", "--axis: must be FIELD=VALUE,VALUE,... or FIELD=log:LOW..HIGH; got 'source.delta'"),
+    ("plan --axis source.delta=lgo:0.1..1", "--axis source.delta: unknown scale ... got 'lgo'; nearest 'log'"),
+    ("plan --axis source.delta=log:1..0.1", "--axis source.delta.low: must be below the upper end 0.1; got 1.0"),
+    ("plan --axis images=2,2", "--axis images.values: must differ from each other; got 2"),
+    ("plan --axis images=2,-2", "images: must be greater than or equal to 0; got -2"),
+    ("plan --axis images=int:2..8", "search: needs how to search (trials)"),
+    ("plan --seeds x", "--seeds: must be numbers such as 0,1,2 or 0..4; got 'x'"),
+    ("plan --seeds 0,", "--seeds: must be numbers such as 0,1,2 or 0..4; got '0,'"),
+    ("plan --seeds=-1", "--seeds: must be numbers such as 0,1,2 or 0..4; got '-1'"),
+    ("plan --seeds 4..0", "--seeds: must be FIRST..LAST with FIRST at most LAST; got '4..0'"),
+    ("plan --seeds 0..99999999999", "--seeds: must be FIRST..LAST"),
+    ("plan --measure knn", "--measure: must be EVALUATION.METRIC or EVALUATION.METRIC@IMAGES; got 'knn'"),
+    ("plan --measure knnn.accuracy", "must name an evaluation of finetune, linear, knn; got 'knnn'"),
+    ("plan --measure finetune.accuracy@7", "images_seen must be one of the marks ... got 7"),
+    ("plan --seeds 1,1", "seeds: must be different and not negative; got (1, 1)"),
+    ("plan --trials 3", "search: must be left out: no axis is searched"),
+    ("plan --search tpe --axis images=int:2..8", "--trials: is required with --search"),
+    (
+        "plan --search tep --trials 3 --axis images=int:2..8",
+        "search.sampler: unknown value ... got 'tep'; nearest 'tpe'",
+    ),
+    (
+        "plan --search tpe --trials=-1 --axis images=int:2..8",
+        "search.trials: must be greater than or equal to 1; got -1",
+    ),
+    (
+        "plan --trials 3 --axis images=int:2..8 --fewest source.delta",
+        "search.fewest: must be one of the searched axes; got 'source.delta'",
+    ),
+    (
+        "plan --set source=ofdb --trials 3 --axis images=int:2..2000",
+        "images: must be at most the 1,000 of source ofdb; got 2000",
+    ),
+    ("fit --trials 3 --axis images=int:2..8", "fit: is required; set the field of an exhaustive axis in the study"),
+    # where
+    ("plan --placement laptp", "--placement: unknown placement ... got 'laptp'; nearest 'laptop'"),
+    ("plan --placement garbage.yaml", "--placement: garbage.yaml is not YAML"),
+    ("plan --placement nowhere.yaml", "--placement: unknown placement ... got 'nowhere.yaml'"),
+    # the task
+    ("plan --target digts", "--target: unknown source or path ... got 'digts'; nearest 'digits'"),
+    ("plan --target pictres", "--target: unknown source or path ... got 'pictres'; nearest 'pictures'"),
+    ("plan --target pictures", "target.images: must be at most the 16 of the train split; got 100"),
+    ("plan --target pictures --set target.images=1", "target.images: must give each of the 2 classes an image; got 1"),
+    ("plan --target unsorted", "target.data: must have labels; got 'folder'"),
+    ("plan --target pictures/1/0.png", "pictures/1/0.png: must be a folder"),
+    ("plan --target labels.npz", "target.data: labels.npz: y: label out of range 0..1; got -1 in row 39"),
+    ("plan --target floats.npz", "target.data: floats.npz: y: labels must be whole numbers; got float64"),
+    ("plan --target words.npz", "target.data: words.npz: unknown array, known are pictures; got 'x'"),
+    ("plan --target text.npz", "target.data: text.npz: is not a numpy .npz file"),
+    (
+        "plan --target labels.parquet",
+        "target.data: labels.parquet: column label: label out of range 0..1; got -3 in row 19",
+    ),
+    ("plan --target text.parquet", "target.data: text.parquet: is not a Parquet file"),
+    ("plan --set target.images=798", "target.images: must be at most the 797 of the train split; got 798"),
+    # study files
+    ("plan garbage.yaml", "garbage.yaml: is not plain YAML"),
+    ("plan wrong.yaml", "base.source.delta: must be a number; got 'wide'"),
+    # show
+    ("show digts", "source: unknown kind ... got 'digts'; nearest 'digits'"),
+    ("show ofdb --images 1001", "--images: the source has 1,000; got 1001"),
+    ("show digits --images 0", "--images: must be 1 to 4096; got 0"),
+    ("show folder --set path=pictres --set size_px=8", "path: unknown path ... got 'pictres'; nearest 'pictures'"),
+    ("show 1p-frac --set delta=2", "delta: must be less than or equal to 1; got 2"),
+    # what the code does not do yet
+    defect("plan --set source.delta=[1", "source.delta", reason="axes.parse_value does not know whose value it reads"),
+    defect("plan --axis source.delta=[1", "source.delta", reason="axes.parse_value does not know whose value it reads"),
+    defect("plan --trials 0", "--trials", reason="studies.chosen takes --trials 0 for none given"),
+    defect("plan --storage file", "--storage", reason="nobody looks whether the storage can be a folder"),
+    defect("report --storage file", "--storage", reason="nobody looks whether the storage can be a folder"),
+    defect("plan --storage s4://bucket", "storage", reason="Store lets pyarrow's ArrowInvalid through"),
+    defect(f"plan {LONG}", "study", reason=TOO_LONG),
+    defect(f"plan --target {LONG}", "--target", reason=TOO_LONG),
+    defect(f"plan --placement {LONG}", "--placement", reason=TOO_LONG),
+    defect(f"plan --storage {LONG}", "storage", reason=TOO_LONG),
+    defect("plan --seeds " + "9" * 5_000, "--seeds", reason="studies._seeds: int() takes at most 4,300 digits"),
+    defect(
+        "plan --set evaluations.²=1",
+        "evaluations.²: unknown",
+        reason="spec._index: '²'.isdigit() holds, int('²') fails",
+    ),
+    defect("plan --target array.npz", "array.npz", reason="_arrays: a lone array is no context manager: TypeError"),
+    defect("plan --target empty.npz", "empty.npz", reason="_arrays: numpy raises EOFError on an empty file"),
+    defect(
+        "plan --target single.npz --set target.images=2", "single.npz", reason="a test split of no image is accepted"
+    ),
+    defect("plan --placement date.yaml", "date.yaml", reason="yaml raises ValueError on an impossible date"),
+    defect("plan typed.py", "typed.py: trials: ", reason="cli.main: fault_lines of a ValidationError without a study"),
+    defect(
+        "show digits --out nowhere/x.png", "--out", reason="show writes without looking whether the folder is there"
+    ),
+    defect(
+        "show 1p-frac --set delat=1",
+        "got 'delat'; nearest 'delta'",
+        reason="show._source looks for names in Source, which has none",
+    ),
+    defect(
+        "plan --measure finetune.accuracy@_", "--measure", reason="studies._measure: int() of nothing but underscores"
+    ),
+    defect("show digits --out pictures", "--out", reason="show writes without looking whether the path is a folder"),
+    defect(
+        "plan --set images=1000000000000000",
+        "images",
+        run=False,
+        reason="plan lists every block of any number of images",
+    ),
+]
+
+
+@pytest.mark.parametrize(("command", "fragments"), WRONG)
+def test_wrong_input_is_refused_in_one_line_and_nothing_is_written(command, fragments, desk, capsys):
+    (line,) = refused(command.split(), desk, capsys)
+    for fragment in fragments.split(" ... "):
+        assert fragment in line.replace("the nearest known name is", "nearest")
+    assert len(line) < 700
+
+
+@pytest.mark.parametrize("verb", ["plan", "status"])
+@pytest.mark.parametrize(
+    ("target", "where"), [("broken", "broken/1/x.png"), ("broken.parquet", "broken.parquet: row 0")]
+)
+def test_a_target_with_a_file_that_is_no_image_is_refused_by_its_name(verb, target, where, desk, capsys):
+    (line,) = refused([verb, "--target", target, "--set", "target.images=4"], desk, capsys)
+    assert line.startswith(f"scaleback: target.data: {where}: is not an image that can be read")
+
+
+@pytest.mark.parametrize("verb", STUDY_VERBS)
+def test_every_verb_refuses_before_it_does_anything(verb, desk, capsys):
+    assert refused([verb, "--set", "images=-1"], desk, capsys) == [
+        "scaleback: images: must be greater than or equal to 0; got -1"
+    ]
+
+
+def test_two_faults_are_two_lines(desk, capsys):
+    lines = refused(["plan", "--set", "images=-1", "--set", "backbone.depth=0"], desk, capsys)
+    assert [line.split(": ")[1] for line in lines] == ["images", "backbone.depth"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        defect(["plan", "scaling_sweep", ""], reason="cli._Parser.error takes the first word of an empty argument"),
+        defect(["plan", "--set", "a\nb=1"], reason="a line break in a field's name breaks the line of its fault"),
+        defect(["plan", "--axis", "a\nb=log:1"], reason="a line break in a field's name breaks the line of its fault"),
+        defect(["plan", ""], reason="studies.chosen takes an empty name for none given"),
+        ["plan", "a\nb"],
+        ["plan", "--name", "a\nb"],
+        ["plan", "--target", "a\nb"],
+    ],
+)
+def test_odd_words_are_refused_in_one_line(words, desk, capsys):
+    assert len(refused(words, desk, capsys)) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="cli.main takes a misspelt verb of a job for an argument of run")
+def test_a_job_file_knows_the_nearest_verb(desk, capsys):
+    (line,) = refused(["paln"], desk, capsys, study=DEFAULT)
+    assert "the nearest known name is 'plan'" in line
+
+
+FEW = ["--set", "target.images=4", "--seeds", "0"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--target", "pictures", *FEW],
+        ["--target", "pictures/", *FEW],
+        ["--storage", "not/there/yet"],
+        ["--target", "fashion_mnist"] if Path("/usr/share/datasets/fashion-mnist").is_dir() else [],
+        ["--trials", "2", "--axis", "images=int:2..8", "--fewest", "images", "--search", "nsga2"],
+        ["--no-baseline", "--axis", "images=2,4", "--name", "other"],
+        defect(["--target", "😀", *FEW], reason="_target_settings: yaml reads json's surrogate pair as two letters"),
+        defect(["--target", "²", *FEW], reason="real.natural: '²'.isdigit() holds, int('²') fails"),
+        defect(["--set", "images=8"], reason="studies.chosen keeps the fit of an axis that a setting ends"),
+        defect(["--set", "source=ofdb"], reason="files.changed keeps axes inside a field that is set"),
+    ],
+)
+def test_what_can_be_planned_is_planned_and_nothing_is_written(words, desk, capsys):
+    before = tree(desk)
+    assert "runs, 0 done, 0 failed" in done(["plan", *words], capsys)
+    assert tree(desk) == before
+
+
+def test_a_plan_as_json_counts_runs_and_stages(desk, capsys):
+    facts = json.loads(
+        done(["plan", "--json", "--axis", "images=2,4", "--axis", "source.delta=0.1", "--seeds", "0..2"], capsys)
+    )
+    assert (facts["runs"], facts["done"], facts["failed"], facts["to_do"]) == (9, 0, 0, 9)
+    assert (facts["pretrain_stages"], facts["evaluate_stages"]) == (6, 9 * len(DEFAULT.base.evaluations))
+    assert facts["images_to_render"] == 3 * 64 + 3 * 128 + 1_000  # fractals, labelled and test images
+    assert facts["storage"] == str(desk / "results")
+    assert facts["worker_hours"] is facts["price"] is None
+    assert "9 runs, 0 done" in done(
+        ["plan", "--axis", "images=2,4", "--axis", "source.delta=0.1", "--seeds", "0..2"], capsys
+    )
+
+
+def test_a_plan_as_yaml_is_the_study(desk, capsys):
+    text = done(["plan", "--yaml", "--seeds", "7", "--set", "source.sigma=3"], capsys)
+    study = study_from_yaml(text, "x.yaml")
+    assert study.seeds == (7,)
+    assert study.base == DEFAULT.base.replace({"source.sigma": 3})
+    (desk / "made.yaml").write_text(text)
+    assert done(["plan", "made.yaml", "--yaml"], capsys) == text
+    (desk / "made.yaml").unlink()
+
+
+def test_the_fields_of_a_plan_can_be_set(desk, capsys):
+    lines = done(["plan", "--fields"], capsys).splitlines()
+    fields = dict(line.split(" = ", 1) for line in lines)
+    assert json.loads(fields["source.delta"]) == DEFAULT.base.source.delta
+    assert "evaluations.finetune.recipe.optimizer.lr" in fields
+    for name, text in fields.items():
+        assert parse_value(text) == json.loads(text)
+        assert DEFAULT.base.replace({name: parse_value(text)}) == DEFAULT.base, name
+
+
+def test_status_counts_what_is_to_do(desk, capsys):
+    facts = json.loads(done(["status", "--json", "--seeds", "0"], capsys))
+    runs = len(list(DEFAULT.points()))
+    assert (facts["runs"], facts["done"], facts["to_do"], facts["stages_in_progress"]) == (runs, 0, runs, 0)
+    assert f"0 of {runs} runs done" in done(["status", "--seeds", "0"], capsys)
+
+
+def test_a_report_and_a_fit_of_nothing_are_written_and_say_so(desk, tmp_path, capsys):
+    written = json.loads(done(["report", "--json", "--seeds", "0", "--storage", str(tmp_path)], capsys))
+    assert "No run has finished yet." in Path(written["report"]).read_text()
+    assert study_from_yaml((tmp_path / "report/scaling-sweep/study.yaml").read_text(), "x.yaml").seeds == (0,)
+    assert json.loads(done(["fit", "--json", "--storage", str(tmp_path)], capsys))["laws"] == []
+
+
+def test_damaged_storage_is_no_fault_of_the_input(desk, tmp_path, capsys):
+    (tmp_path / "pretrain" / "classify-0").mkdir(parents=True)
+    (tmp_path / "pretrain" / "classify-0" / "manifest.json").write_text("{}")
+    assert main(["plan", "--storage", str(tmp_path)]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"scaleback: {tmp_path}/pretrain/classify-0/manifest.json: is not a manifest")
+
+
+def test_results_of_a_submitted_job_go_below_the_home_folder(desk, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RAY_JOB_ID", "01000000")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert json.loads(done(["plan", "--json"], capsys))["storage"] == f"{tmp_path}/scaleback/results"
+    assert json.loads(done(["plan", "--json", "--storage", "/s"], capsys))["storage"] == "/s"
+
+
+def test_show_writes_a_contact_sheet_and_says_what_is_on_it(desk, tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    facts = json.loads(done(["show", "digits", "--images", "16", "--out", str(out), "--json"], capsys))
+    assert (facts["images"], facts["shape"], facts["classes"]) == (16, [8, 8, 1], 10)
+    with Image.open(out) as sheet:
+        assert sheet.width > 3 * sheet.height  # two rows of eight
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_lists_its_options(verb, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_the_overview_names_every_verb(word, capsys):
+    assert main([word]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {verb} " in said for verb in VERBS)
+
+
+# A shell passes no NUL and no half of a surrogate pair; eight letters cannot ask for more images than a plan can list.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+PATHS = ["source.delta", "images", "objective", "recipe", "evaluations.knn", "target.data", "seed", "views", "", "."]
+FIELD = TEXT | st.sampled_from(PATHS)
+VALUE = TEXT | st.sampled_from(
+    ["1", "0.5,0.1", "log:0.1..0.5", "int:2..9", "choice:a,b", "[1,{a: b}]", "null", "'", "knn"]
+)
+SETTING = st.builds("{}={}".format, FIELD, VALUE) | TEXT
+OPTION = st.one_of(
+    st.tuples(st.sampled_from(["--axis", "--set"]), SETTING),
+    st.tuples(
+        st.sampled_from(["--seeds", "--measure", "--name", "--search", "--trials", "--fewest", "--target"]),
+        TEXT | st.just("3"),
+    ),
+    st.tuples(st.sampled_from(["--json", "--yaml", "--fields", "--no-baseline", "--quiet", "-x"])),
+)
+COMMAND = st.one_of(
+    st.tuples(st.sampled_from(["plan", "status"]), st.lists(OPTION, max_size=4)),
+    st.tuples(st.just("show"), st.tuples(st.tuples(TEXT), st.tuples(st.just("--set"), SETTING))),
+)
+
+
+@settings(deadline=None, max_examples=80, derandomize=True)
+@given(COMMAND)
+def test_no_line_of_options_makes_more_than_a_line_of_faults(files, command):
+    verb, options = command
+    words = [verb, *(word for option in options for word in option)]
+    out, err = open(os.devnull, "w"), (files.parent / "err").open("w+")  # noqa: SIM115
+    with out, err, contextlib.chdir(files), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(words)
+        except SystemExit as ended:  # argparse's own --help
+            code = ended.code
+        err.seek(0)
+        said = err.read()
+    assert code in (0, 2, 3)
+    assert "Traceback" not in said
+    assert bool(said) == (code != 0)
+
+
+def python(*arguments, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "platform")}
+    environment.pop("RAY_JOB_ID", None)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_a_plan_needs_neither_ray_nor_torch_and_platform_is_the_standard_library():
+    code = (
+        "import sys, platform; from scaleback.cli import main; code = main(['plan', '--storage', '/nowhere']); "
+        "assert not {'ray', 'torch', 'timm', 'optuna', 'matplotlib'} & set(sys.modules), sys.modules.keys(); "
+        "assert platform.python_version(); print(platform.__file__); sys.exit(code)"
+    )
+    ended = python("-c", code, cwd=REPOSITORY)  # a folder called platform lies right here
+    assert ended.stderr == ""
+    assert ended.returncode == 0
+    assert Path(ended.stdout.splitlines()[-1]).name == "platform.py"
+    assert REPOSITORY not in Path(ended.stdout.splitlines()[-1]).parents or ".venv" in ended.stdout
+
+
+def test_a_job_file_plans_from_any_working_directory(tmp_path):
+    ended = python(str(REPOSITORY / "jobs" / "scaling_sweep.py"), "plan", "--yaml", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert yaml.safe_load(ended.stdout)["name"] == "scaling-sweep"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,115 @@
+"""Two workers of torch.distributed (gloo, this machine) train what one trains, and resume together."""
+
+import json
+import os
+import warnings
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from scaleback.backbones import Backbone
+from scaleback.core.errors import PlacementError, ScalebackError
+from scaleback.core.store import Store
+from scaleback.objectives import OBJECTIVES
+from scaleback.objectives.classify import Classify
+from scaleback.pretrain.loop import train
+from scaleback.pretrain.run import run_pretrain
+from scaleback.pretrain.state import NUMBERS
+from scaleback.pretrain.world import World
+from tests.pretrain.test_loop import RECIPE, STEPS, stopped_and_resumed, training
+from tests.pretrain.test_run import pretrain, render
+
+WORKERS = 2
+SMALL = Backbone(model="vit_tiny_patch16_224", image_px=16, channels=1, patch_px=8, width=16, depth=2, heads=2)
+DROPPING = SMALL.replace({"drop_path": 0.5})
+CUT = RECIPE.replace({"accumulate": 2})
+ODD = RECIPE.replace({"batch_images": 6})
+EXAMPLES = {name: cls.example() for name, cls in OBJECTIVES.items()}
+
+
+def member(rank, folder):
+    """One worker of the group; leaves the state of every run it did."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    warnings.simplefilter("error")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORKERS)
+    world = World.joined(torch.device("cpu"))
+    done = {}
+    for name, objective in EXAMPLES.items():
+        done[name] = train(training(SMALL, objective=objective), world)
+    done["cut"] = train(training(SMALL, CUT), world)
+    done["dropping"] = train(training(DROPPING), world)
+    for name, backbone in (("classify", SMALL), ("dropping", DROPPING)):
+        store = Store(folder / "stores" / name)
+        done[f"{name} resumed"] = stopped_and_resumed(lambda backbone=backbone: training(backbone), store, world=world)
+    for name, state in done.items():
+        for file, data in state.save().items():
+            path = folder / name / str(rank) / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    try:
+        train(training(SMALL, ODD, objective=Classify(mixup=0.8)), world)
+    except (ScalebackError, RuntimeError) as error:
+        (folder / f"odd-{rank}").write_text(type(error).__name__)
+    manifest = run_pretrain(pretrain(SMALL), Store(folder / "store"), world)
+    (folder / f"published-{rank}").write_text("nothing" if manifest is None else manifest.address)
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory):
+    """The folder in which two workers left what they did."""
+    folder = tmp_path_factory.mktemp("group")
+    render(Store(folder / "store"))
+    torch.multiprocessing.spawn(member, (folder,), nprocs=WORKERS)
+    return folder
+
+
+def files(left, name, rank=0):
+    return {path.name: path.read_bytes() for path in sorted((left / name / str(rank)).iterdir())}
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"), [*((name, RECIPE) for name in EXAMPLES), ("cut", CUT)], ids=[*EXAMPLES, "in micro-batches"]
+)
+def test_two_workers_have_the_curve_of_one(name, recipe, left):
+    alone = train(training(SMALL, recipe, objective=EXAMPLES.get(name)), World())
+    rows = json.loads(files(left, name)[NUMBERS])["rows"]
+    assert len(rows) == STEPS
+    for mine, theirs in zip(alone.rows, rows, strict=True):
+        for field, tolerance in {"images_seen": 0, "lr": 0, "loss": 1e-5, "accuracy": 1e-6, "gradient_norm": 1e-3}.items():
+            assert theirs[field] == pytest.approx(mine[field], rel=tolerance, abs=1e-12), field
+
+
+@pytest.mark.parametrize("name", [*EXAMPLES, "cut", "dropping"])
+def test_all_workers_end_with_the_same_weights_and_curve_but_for_their_own_slice(name, left):
+    first, second = files(left, name, 0), files(left, name, 1)
+    assert first["state.safetensors"] == second["state.safetensors"]
+    for mine, theirs in zip(*(json.loads(one[NUMBERS])["rows"] for one in (first, second)), strict=True):
+        assert mine["loss"] == theirs["loss"]
+        assert mine["feature_std"] != theirs["feature_std"]
+
+
+@pytest.mark.parametrize("name", ["classify", "dropping"])
+def test_a_group_stopped_within_an_epoch_and_resumed_is_bit_equal_to_the_group_that_went_on(name, left):
+    assert files(left, f"{name} resumed") == files(left, name)
+
+
+def test_workers_draw_their_own_branches_to_drop(left):
+    alone = train(training(DROPPING), World()).rows
+    together = json.loads(files(left, "dropping")[NUMBERS])["rows"]
+    assert abs(alone[0]["loss"] - together[0]["loss"]) > 1e-4
+
+
+def test_only_the_first_worker_publishes(left):
+    published = [(left / f"published-{rank}").read_text() for rank in range(WORKERS)]
+    spec, store = pretrain(SMALL), Store(left / "store")
+    assert published == [spec.address, "nothing"]
+    assert store.manifest(spec.address, spec).record["workers"] == WORKERS
+    assert store.addresses("pretrain") == [spec.address]
+
+
+@pytest.mark.xfail(strict=True, reason="only the micro-batch is checked to be even; a worker's odd slice fails as it is mixed")
+def test_slices_of_odd_length_are_refused_where_pairs_are_mixed(left):
+    assert {(left / f"odd-{rank}").read_text() for rank in range(WORKERS)} == {PlacementError.__name__}

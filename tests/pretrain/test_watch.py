@@ -1,0 +1,93 @@
+"""The curve, and when a run is said to have collapsed."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from scaleback.core.errors import DivergedError
+from scaleback.objectives.learners.base import Losses
+from scaleback.pretrain.watch import CURVE_ROWS, Watch, effective_rank, verdict
+from scaleback.pretrain.world import World
+
+
+def normal(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape)).float()
+
+
+def rank_by_definition(features_BD):
+    """Roy and Vetterli, 2007: exp of Shannon's entropy of the singular values' shares."""
+    centred = features_BD - features_BD.mean(axis=0)
+    share = np.sqrt(np.clip(np.linalg.eigvalsh(centred.T @ centred), 0, None))
+    share = [value / share.sum() for value in share if value / share.sum() > 1e-9]
+    return math.exp(-sum(value * math.log(value) for value in share))
+
+
+@pytest.mark.parametrize("shape", [(20, 6), (5, 30), (64, 64)])
+def test_effective_rank_is_as_defined(shape):
+    features = normal(*shape) * torch.linspace(0.1, 3, shape[1]) + 5
+    assert effective_rank(features) == pytest.approx(rank_by_definition(features.double().numpy()), rel=1e-4)
+
+
+def test_effective_rank_counts_equal_directions():
+    axes = torch.eye(4).repeat(2, 1) * torch.tensor([1, 1, 1, 1, -1, -1, -1, -1])[:, None]
+    assert effective_rank(axes) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("features", [torch.ones(8, 4), normal(8, 1) * normal(1, 4, seed=1)], ids=["point", "line"])
+def test_effective_rank_of_a_line_is_one(features):
+    assert effective_rank(features) == pytest.approx(1, abs=1e-3)
+
+
+def rows(loss, rank, count=50):
+    return [{"loss": math.log(10), "effective_rank": 9.0}] * (count - 5) + [{"loss": loss, "effective_rank": rank}] * 5
+
+
+@pytest.mark.parametrize(
+    ("share_of_trivial", "rank", "collapsed"),
+    [(1.0, 9.0, True), (0.985, 9.0, True), (0.97, 9.0, False), (0.5, 1.0, True), (0.5, 1.6, False), (1.2, 9.0, True)],
+)
+def test_a_run_at_the_trivial_loss_or_of_rank_one_has_collapsed(share_of_trivial, rank, collapsed):
+    found = verdict(rows(share_of_trivial * math.log(10), rank), math.log(10))
+    assert found["collapsed"] is collapsed
+    assert found["learnt_share"] == pytest.approx(1 - share_of_trivial)
+    assert found["effective_rank"] == rank
+
+
+def test_the_final_loss_is_the_mean_of_the_last_tenth():
+    curve = [{"loss": float(number), "effective_rank": 5.0} for number in range(40)]
+    assert verdict(curve, 100.0)["loss"] == (36 + 37 + 38 + 39) / 4
+    assert verdict(curve[:3], 100.0)["loss"] == 2
+
+
+def losses(total, accuracy=0.0):
+    return Losses(total=torch.tensor(total), features_BD=normal(4, 3), parts={"accuracy": torch.tensor(accuracy)})
+
+
+def test_a_row_holds_the_means_since_the_last_row():
+    watch = Watch(World(), steps=10, batch_images=8)
+    for total, accuracy in ((1.0, 0.0), (2.0, 0.5), (6.0, 1.0)):
+        watch.add(losses(total, accuracy), 0)
+    features = normal(6, 3)
+    row = watch.row(3, 0.1, 2.5, features)
+    assert {name: row[name] for name in ("images_seen", "loss", "accuracy", "lr", "gradient_norm")} == {
+        "images_seen": 24, "loss": 3.0, "accuracy": 0.5, "lr": 0.1, "gradient_norm": 2.5,
+    }  # fmt: skip
+    assert row["feature_std"] == pytest.approx(features.numpy().std(axis=0).mean())
+    watch.add(losses(7.0), 3)
+    assert watch.row(4, 0.1, 2.5, features)["loss"] == 7
+
+
+@pytest.mark.parametrize("total", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run(total):
+    with pytest.raises(DivergedError, match=r"after 1,200 images"):
+        Watch(World(), steps=500, batch_images=12).add(losses(total), 100)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 100, 101, 1_999, 61_440])
+def test_a_curve_has_about_a_hundred_rows_and_ends_with_the_run(steps):
+    watch = Watch(World(), steps=steps, batch_images=1)
+    due = [step for step in range(1, steps + 1) if watch.due(step)]
+    assert due[-1] == steps
+    assert min(steps, CURVE_ROWS) <= len(due) <= 2 * CURVE_ROWS

@@ -1,0 +1,196 @@
+"""A study: its points, its runs, and what it refuses."""
+
+import pytest
+
+from scaleback.core.errors import SpecError
+from scaleback.study.files import changed, load_study
+from scaleback.study.study import Point, Study
+
+DEFAULT = load_study("scaling_sweep")
+STUDY = Study.parse(
+    {
+        **DEFAULT.plain(),
+        "name": "small",
+        "axes": [
+            {"kind": "grid", "field": "source.delta", "values": [0.1, 0.2, 0.4]},
+            {"kind": "grid", "field": "images", "values": [4, 16]},
+        ],
+        "seeds": [3, 5],
+        "measures": [{"evaluation": "knn"}],
+        "fit": {"field": "images"},
+    }
+)
+SEARCHED = changed(STUDY, axes=["source.delta=log:0.01..0.5"], fields={"search": {"trials": 4}})
+
+
+def refused(fields, study=STUDY):
+    with pytest.raises(SpecError) as caught:
+        Study.parse({**study.plain(), **fields})
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def test_points_are_the_baseline_and_every_combination():
+    points = list(STUDY.points())
+    assert points[0] == Point(values={}, baseline=True)
+    assert [tuple(point.values.values()) for point in points[1:]] == [(d, n) for d in (0.1, 0.2, 0.4) for n in (4, 16)]
+    assert [point.label for point in points[:2]] == ["no pre-training", "source.delta=0.1 images=4"]
+    assert list(changed(STUDY, fields={"baseline": False}).points()) == points[1:]
+
+
+def test_a_point_and_a_seed_make_a_run_that_differs_from_the_base_in_them_alone():
+    run = STUDY.run(Point(values={"source.delta": 0.4, "images": 4}), 5)
+    assert (run.source.delta, run.images, run.seed) == (0.4, 4, 5)
+    base = STUDY.base
+    assert run.replace({"source.delta": base.source.delta, "images": base.images, "seed": base.seed}) == base
+    assert STUDY.run(Point(values={}, baseline=True), 5) == base.replace({"images": 0, "seed": 5})
+
+
+@pytest.mark.xfail(strict=True, reason="study.Point.label rounds to six digits, and a table groups its rows by label")
+def test_points_that_differ_have_different_labels():
+    study = changed(STUDY, axes=["source.delta=0.1,0.10000001"])
+    assert len({point.label for point in study.points()}) == 1 + 2 * 2
+
+
+def test_every_run_of_a_study_is_another_one():
+    runs = [STUDY.run(point, seed) for point in STUDY.points() for seed in STUDY.seeds]
+    assert len({run.fingerprint for run in runs}) == len(runs) == 2 * (1 + 3 * 2)
+
+
+def test_points_of_searched_axes_are_left_to_the_search():
+    assert [point.baseline for point in SEARCHED.points()] == [True]
+    assert [axis.field for axis in SEARCHED.grids] == ["images"]
+    assert [axis.field for axis in SEARCHED.searched] == ["source.delta"]
+    assert list(SEARCHED.cells()) == [{"images": 4}, {"images": 16}]
+
+
+def test_more_trials_go_on_with_the_same_search():
+    more = changed(SEARCHED, fields={"search": {"trials": 9}, "purpose": "again", "reach": 0.4, "baseline": False})
+    assert more.search_fingerprint == SEARCHED.search_fingerprint
+    for other in ({"search": {"trials": 4, "sampler": "random"}}, {"search": {"trials": 4, "seed": 1}}, {"seeds": [3]}):
+        assert changed(SEARCHED, fields=other).search_fingerprint != SEARCHED.search_fingerprint
+    assert changed(SEARCHED, axes=["images=4"]).search_fingerprint != SEARCHED.search_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"name": "No Spaces"}, "name: must be small letters, digits and dashes, at most 64; got 'No Spaces'"),
+        ({"name": "../up"}, "name: must be small letters, digits and dashes, at most 64; got '../up'"),
+        ({"seeds": [1, 1]}, "seeds: must be different and not negative; got (1, 1)"),
+        ({"seeds": [-1]}, "seeds: must be different and not negative; got (-1,)"),
+        ({"seeds": []}, "seeds: Tuple should have at least 1 item after validation, not 0; got ()"),
+        ({"reach": 1.0}, "reach: must be less than 1; got 1.0"),
+        ({"fit": {"field": "source.delat"}}, "fit.field: must be one of the exhaustive axes; got 'source.delat'"),
+        ({"search": {"trials": 3}}, "search: must be left out: no axis is searched"),
+        (
+            {"baselin": True},
+            "baselin: unknown field, known are axes, base, baseline, fit, measures, name, purpose, reach, search, "
+            "seeds; got 'baselin'; the nearest known name is 'baseline'",
+        ),
+        (
+            {"measures": [{"evaluation": "knnn"}]},
+            "measures: must name an evaluation of finetune, linear, knn; got 'knnn'",
+        ),
+        (
+            {"measures": [{"evaluation": "finetune", "images_seen": 7}]},
+            f"measures: images_seen must be one of the marks {DEFAULT.base.evaluations[0].marks_images}; got 7",
+        ),
+    ],
+)
+def test_what_cannot_be_studied_is_refused_in_one_line(fields, line):
+    assert refused(fields) == line
+
+
+@pytest.mark.parametrize(
+    ("axes", "line"),
+    [
+        (["images=4,1"], "study: objective.labels: needs at least two classes to tell apart; got 1"),
+        (["source.delta=0.1,2"], "study: source.delta: must be less than or equal to 1; got 2"),
+        (
+            ["source.dleta=0.1"],
+            "study: source.dleta: unknown field, known are base_min_fill, delta, kind, maps, mask, min_fill, pad_px, "
+            "perturb, points, sigma, size_px; got 'dleta'; the nearest known name is 'delta'",
+        ),
+        (
+            ["soruce.delta=0.1"],
+            "study: soruce: unknown field, known are backbone, evaluations, images, objective, recipe, "
+            "seed, source, target; got 'soruce'; the nearest known name is 'source'",
+        ),
+        (
+            ["objective=clasify"],
+            "study: objective: unknown objective, known are 1p-frac, classify; got 'clasify'; "
+            "the nearest known name is 'classify'",
+        ),
+        (["source.delta=log:0.01..0.5"], "search: needs how to search (trials)"),
+        (["seed=log:1..5"], "--axis seed: must list its values; seeds are not searched"),
+        (["images=4,x"], "study: images: must be an integer; got 'x'"),
+    ],
+)
+def test_an_axis_that_the_run_cannot_take_is_refused_in_one_line(axes, line):
+    with pytest.raises(SpecError) as caught:
+        changed(STUDY, axes=axes)
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("axes", "line"),
+    [
+        ([("images", [4]), ("images", [8])], "axes: name each field once; got 'images'"),
+        ([("images", [4]), ("seed", [8])], "axes: seed is an axis of every study; list its values in seeds"),
+        (
+            [("images", list(range(2, 1_002))), ("target.images", list(range(10, 710)))],
+            "axes: must make at most 1,000,000 runs; got 1400000",
+        ),
+    ],
+)
+def test_axes_that_do_not_fit_together_are_refused(axes, line):
+    grids = [{"kind": "grid", "field": field, "values": values} for field, values in axes]
+    assert refused({"axes": grids}) == line
+
+
+def test_a_search_can_minimise_only_what_it_searches():
+    assert refused({"search": {"trials": 1, "fewest": "images"}}, SEARCHED) == (
+        "search.fewest: must be one of the searched axes; got 'images'"
+    )
+    both = changed(
+        SEARCHED, axes=["images=int:2..16"], fields={"search": {"trials": 1, "fewest": "images"}, "fit": None}
+    )
+    assert both.search.fewest == "images"
+
+
+@pytest.mark.xfail(
+    strict=True, reason="study.py lets a fit run along names; the report then cannot make numbers of them"
+)
+def test_a_fit_along_values_that_are_no_numbers_is_refused():
+    assert "fit.field" in refused(
+        {
+            "axes": [{"kind": "grid", "field": "objective", "values": ["classify", "1p-frac"]}],
+            "fit": {"field": "objective"},
+        }
+    )
+
+
+@pytest.mark.xfail(strict=True, reason="study.py lets one axis overwrite another, so that points share their runs")
+def test_an_axis_inside_another_is_refused():
+    axes = [
+        ("source.delta", [0.1, 0.2]),
+        ("source", [{"kind": "1p-frac", "delta": 0.3}, {"kind": "1p-frac", "delta": 0.4}]),
+    ]
+    grids = [{"kind": "grid", "field": field, "values": values} for field, values in axes]
+    assert "source" in refused({"axes": grids, "fit": None})
+
+
+def test_changes_replace_axes_of_the_same_field_and_settings_end_them():
+    study = changed(STUDY, settings=["source.delta=0.3"], axes=["images=2,4,8", "seed=1,2,9"])
+    assert [(axis.field, axis.values) for axis in study.axes] == [("images", (2, 4, 8))]
+    assert study.base.source.delta == 0.3
+    assert study.seeds == (1, 2, 9)
+    assert changed(STUDY) == STUDY
+
+
+@pytest.mark.parametrize("text", ["images", "=3", ""])
+def test_a_setting_of_another_form_is_refused(text):
+    with pytest.raises(SpecError) as caught:
+        changed(STUDY, settings=[text])
+    assert str(caught.value) == f"--set: must be FIELD=VALUE; got {text!r}"
