@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None, *, study: Any = None) -> int:
     """Run one verb; ``study`` is the study of the job file that calls this, and its default verb is ``run``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if not words or words[0].startswith("-") or (study is not None and words[0] not in VERBS):
+        if not words or words[0].startswith("-"):
             if study is None and not {"-h", "--help"} & set(words):
                 raise InputError(f"a verb is needed: {', '.join(VERBS)}; see --help")
             words = ["run" if study is not None else "--help", *words]
@@ -91,11 +91,11 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         wrong = message.removeprefix("unrecognized arguments: ")
         if wrong != message:
-            name = wrong.split()[0].split("=")[0]
+            name = (wrong.split() or [""])[0].split("=")[0]
             message = unknown(
                 "option", name, [option for option in self._option_string_actions if option.startswith("--")]
             )
-        raise InputError(f"scaleback {self.prog.split()[-1]}: {message}")
+        raise InputError(f"{self.prog.split()[-1]}: {message}")
 
 
 def _study_parser(verb: str, *, named: bool) -> _Parser:

@@ -12,14 +12,30 @@ from scaleback.core.errors import SpecError
 SHAPES = [
     {"model": "vit_tiny_patch16_224", "image_px": 32},
     {"model": "vit_tiny_patch16_224", "image_px": 32, "channels": 1},
-    {"model": "vit_tiny_patch16_224", "image_px": 16, "channels": 1, "patch_px": 8, "width": 16, "depth": 1, "heads": 2},
-    {"model": "vit_tiny_patch16_224", "image_px": 24, "patch_px": 4, "width": 48, "depth": 3, "heads": 4, "mlp_ratio": 2.6},
+    {
+        "model": "vit_tiny_patch16_224",
+        "image_px": 16,
+        "channels": 1,
+        "patch_px": 8,
+        "width": 16,
+        "depth": 1,
+        "heads": 2,
+    },
+    {
+        "model": "vit_tiny_patch16_224",
+        "image_px": 24,
+        "patch_px": 4,
+        "width": 48,
+        "depth": 3,
+        "heads": 4,
+        "mlp_ratio": 2.6,
+    },
     {"model": "vit_base_patch16_224", "image_px": 224, "depth": 1, "drop_path": 0.5},
     {"model": "resnet18", "image_px": 32},
     {"model": "resnet18", "image_px": 64, "channels": 1},
     {"model": "test_vit", "image_px": 64},
     {"model": "convnext_atto", "image_px": 32},
-]  # fmt: skip
+]
 
 
 def counted(module):
@@ -87,18 +103,30 @@ VIT = {"model": "vit_tiny_patch16_224", "image_px": 32}
 @pytest.mark.parametrize(
     ("plain", "line"),
     [
-        (VIT | {"model": "vit_tny_patch16_224"}, "model: unknown timm model, * are known; got 'vit_tny_patch16_224'; the nearest known name is 'vit_tiny_patch16_224'"),
-        (VIT | {"model": "resnet5"}, "model: unknown timm model, * are known; got 'resnet5'; the nearest known name is 'resnet50'"),
+        (
+            VIT | {"model": "vit_tny_patch16_224"},
+            "model: unknown timm model, *; got 'vit_tny_patch16_224'; the nearest known name is 'vit_tiny_patch16_224'",
+        ),
+        (
+            VIT | {"model": "resnet5"},
+            "model: unknown timm model, * are known; got 'resnet5'; the nearest known name is 'resnet50'",
+        ),
         (VIT | {"widht": 64}, "widht: unknown field, known are *; got 'widht'; the nearest known name is 'width'"),
         (VIT | {"image_px": 40}, "image_px: must divide into patches of 16 px; got 40"),
         (VIT | {"width": 64}, "heads: must divide the width of 64; got 3"),
         (VIT | {"image_px": 2}, "image_px: must be greater than or equal to 4; got 2"),
         (VIT | {"drop_path": 1.0}, "drop_path: must be less than 1; got 1.0"),
-        ({"model": "resnet18", "image_px": 32, "patch_px": 8}, "model: must accept the overrides and image_px (*); got 'resnet18'"),
-        ({"model": "resnet18", "image_px": 32, "depth": 8}, "model: must accept the overrides and image_px (*); got 'resnet18'"),
+        (
+            {"model": "resnet18", "image_px": 32, "patch_px": 8},
+            "model: must accept the overrides and image_px (*); got 'resnet18'",
+        ),
+        (
+            {"model": "resnet18", "image_px": 32, "depth": 8},
+            "model: must accept the overrides and image_px (*); got 'resnet18'",
+        ),
         ({"model": "test_vit", "image_px": 50}, "model: must accept the overrides and image_px (*); got 'test_vit'"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_built_is_refused_in_one_line(plain, line):
     with pytest.raises(SpecError) as caught:
         Backbone.parse(plain)

@@ -341,6 +341,11 @@ def test_a_plan_as_json_counts_runs_and_stages(desk, capsys):
     )
 
 
+def test_the_baseline_can_be_left_out(desk, capsys):
+    facts = json.loads(done(["plan", "--json", "--no-baseline", "--seeds", "3,4"], capsys))
+    assert facts["runs"] == 2 * (len(list(DEFAULT.points())) - 1)
+
+
 def test_a_plan_as_yaml_is_the_study(desk, capsys):
     text = done(["plan", "--yaml", "--seeds", "7", "--set", "source.sigma=3"], capsys)
     study = study_from_yaml(text, "x.yaml")
@@ -370,7 +375,9 @@ def test_status_counts_what_is_to_do(desk, capsys):
 
 def test_a_report_and_a_fit_of_nothing_are_written_and_say_so(desk, tmp_path, capsys):
     written = json.loads(done(["report", "--json", "--seeds", "0", "--storage", str(tmp_path)], capsys))
-    assert "No run has finished yet." in Path(written["report"]).read_text()
+    html = Path(written["report"]).read_text()
+    assert "No run has finished yet." in html
+    assert f"0 of {len(list(DEFAULT.points()))} runs are done" in html
     assert study_from_yaml((tmp_path / "report/scaling-sweep/study.yaml").read_text(), "x.yaml").seeds == (0,)
     assert json.loads(done(["fit", "--json", "--storage", str(tmp_path)], capsys))["laws"] == []
 
@@ -384,7 +391,7 @@ def test_damaged_storage_is_no_fault_of_the_input(desk, tmp_path, capsys):
 
 
 def test_results_of_a_submitted_job_go_below_the_home_folder(desk, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("RAY_JOB_ID", "01000000")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert json.loads(done(["plan", "--json"], capsys))["storage"] == f"{tmp_path}/scaleback/results"
     assert json.loads(done(["plan", "--json", "--storage", "/s"], capsys))["storage"] == "/s"
@@ -455,7 +462,7 @@ def test_no_line_of_options_makes_more_than_a_line_of_faults(files, command):
 
 def python(*arguments, cwd):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "platform")}
-    environment.pop("RAY_JOB_ID", None)
+    environment.pop("RAY_JOB_CONFIG_JSON_ENV_VAR", None)
     return subprocess.run(
         [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -177,7 +177,9 @@ def test_save_load_continue_equals_continue(objective, tiny_vit):
 # Classification -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fields", [{}, {"mixup": 0.8}, {"cutmix": 1.0}, {"smoothing": 0.3, "mixup": 0.8, "cutmix": 1.0}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"mixup": 0.8}, {"cutmix": 1.0}, {"smoothing": 0.3, "mixup": 0.8, "cutmix": 1.0}]
+)
 def test_the_loss_is_timm_s_with_soft_targets(fields, tiny_vit):
     objective = Classify(**fields)
     module = learner(objective, tiny_vit)

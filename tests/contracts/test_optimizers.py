@@ -15,7 +15,10 @@ from scaleback.recipes.optimizers import OPTIMIZERS, SGD, AdamW, AnyOptimizer
 
 LR, WEIGHT_DECAY, CLASSES = 0.02, 0.05, 4
 SETTINGS = [
-    (kind, field) for kind, cls in OPTIMIZERS.items() for field in ("beta1", "beta2", "momentum") if field in cls.model_fields
+    (kind, field)
+    for kind, cls in OPTIMIZERS.items()
+    for field in ("beta1", "beta2", "momentum")
+    if field in cls.model_fields
 ]
 
 

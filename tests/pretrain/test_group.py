@@ -78,7 +78,13 @@ def test_two_workers_have_the_curve_of_one(name, recipe, left):
     rows = json.loads(files(left, name)[NUMBERS])["rows"]
     assert len(rows) == STEPS
     for mine, theirs in zip(alone.rows, rows, strict=True):
-        for field, tolerance in {"images_seen": 0, "lr": 0, "loss": 1e-5, "accuracy": 1e-6, "gradient_norm": 1e-3}.items():
+        for field, tolerance in {
+            "images_seen": 0,
+            "lr": 0,
+            "loss": 1e-5,
+            "accuracy": 1e-6,
+            "gradient_norm": 1e-3,
+        }.items():
             assert theirs[field] == pytest.approx(mine[field], rel=tolerance, abs=1e-12), field
 
 
@@ -110,6 +116,8 @@ def test_only_the_first_worker_publishes(left):
     assert store.addresses("pretrain") == [spec.address]
 
 
-@pytest.mark.xfail(strict=True, reason="only the micro-batch is checked to be even; a worker's odd slice fails as it is mixed")
+@pytest.mark.xfail(
+    strict=True, reason="only the micro-batch is checked to be even; a worker's odd slice fails as it is mixed"
+)
 def test_slices_of_odd_length_are_refused_where_pairs_are_mixed(left):
     assert {(left / f"odd-{rank}").read_text() for rank in range(WORKERS)} == {PlacementError.__name__}

@@ -67,12 +67,14 @@ def test_a_run_publishes_weights_a_curve_and_a_record_and_nothing_else(rendered,
 @pytest.mark.parametrize(
     "backbone",
     [
-        Backbone(model="vit_tiny_patch16_224", image_px=16, channels=1, patch_px=8, width=16, depth=2, heads=2, mlp_ratio=2.0),
+        Backbone(
+            model="vit_tiny_patch16_224", image_px=16, channels=1, patch_px=8, width=16, depth=2, heads=2, mlp_ratio=2.0
+        ),
         Backbone(model="vit_tiny_patch16_224", image_px=16, patch_px=4, width=24, depth=1, heads=3, drop_path=0.1),
         Backbone(model="test_resnet", image_px=32, channels=1),
     ],
     ids=["gray vit", "colour vit", "convolutions"],
-)  # fmt: skip
+)
 def test_timm_loads_the_weights_with_what_the_record_says_and_gives_the_same_features(backbone, rendered):
     spec = pretrain(backbone)
     manifest = run_pretrain(spec, rendered, World())
@@ -85,6 +87,14 @@ def test_timm_loads_the_weights_with_what_the_record_says_and_gives_the_same_fea
         features, untrained = ours(image), load_backbone(rendered, backbone, SEED, None).eval()(image)
         assert torch.equal(theirs(image), features)
     assert not torch.allclose(features, untrained, atol=1e-3)
+
+
+def test_the_average_of_the_weights_is_published_where_the_recipe_averages(rendered, tiny_vit):
+    average, live = (
+        run_pretrain(pretrain(tiny_vit, recipe=RECIPE.replace({"ema": ema})), rendered, World()) for ema in (0.9, None)
+    )
+    assert average.files[CURVE] == live.files[CURVE]
+    assert average.files[WEIGHTS] != live.files[WEIGHTS]
 
 
 def test_a_run_stopped_and_started_again_publishes_the_same_bytes(rendered, tiny_vit):
@@ -133,11 +143,20 @@ def test_without_pre_training_the_weights_are_the_fresh_ones_that_a_run_starts_f
     [
         ({"images": 798}, "images: must be at most the 797 of source digits; got 798"),
         ({"images": 0}, "images: must be greater than or equal to 1; got 0"),
-        ({"recipe": RECIPE.plain() | {"views": [{}, {}]}}, "recipe.views: must be one augmentation, or one for each of the 1 views of classify; got 2"),
-        ({"recipe": RECIPE.plain() | {"batch_images": 40, "accumulate": 8}, "objective": "1p-frac"}, "objective.mixup: mixes pairs, so the batch must be even; got 5"),
-        ({"objective": "clasify"}, "objective: unknown objective, known are 1p-frac, classify; got 'clasify'; the nearest"),
+        (
+            {"recipe": RECIPE.plain() | {"views": [{}, {}]}},
+            "recipe.views: must be one augmentation, or one for each of the 1 views of classify; got 2",
+        ),
+        (
+            {"recipe": RECIPE.plain() | {"batch_images": 40, "accumulate": 8}, "objective": "1p-frac"},
+            "objective.mixup: mixes pairs, so the batch must be even; got 5",
+        ),
+        (
+            {"objective": "clasify"},
+            "objective: unknown objective, known are 1p-frac, classify; got 'clasify'; the nearest",
+        ),
     ],
-)  # fmt: skip
+)
 def test_parts_that_do_not_fit_together_are_refused(changes, line, tiny_vit):
     with pytest.raises(SpecError) as caught:
         Pretrain.parse(pretrain(tiny_vit).plain() | changes)

@@ -68,6 +68,12 @@ def test_seed_epoch_view_and_index_each_draw_anew(change):
     assert all(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
+def test_no_two_pairs_of_epoch_and_index_share_a_draw():
+    image = pictures(1).expand(6, -1, -1, -1)
+    made = torch.cat([views(EVERYTHING, image, epoch=epoch) for epoch in range(6)])
+    assert len(made.flatten(1).unique(dim=0)) == 36
+
+
 def test_the_same_draw_is_made_twice():
     assert torch.equal(views(EVERYTHING, pictures(12)), views(EVERYTHING, pictures(12)))
 
@@ -112,14 +118,15 @@ def test_resample_reads_by_hand_computed_places():
     assert made[0, 0, 0].tolist() == [2.0, 3.0]
 
 
-RAMP_PX = 256
-RAMPS = torch.stack([torch.arange(RAMP_PX)[None, :].expand(RAMP_PX, -1), torch.arange(RAMP_PX)[:, None].expand(-1, RAMP_PX)])
+RAMP_PX, RAMP_STEP = 64, 4
+RAMP = RAMP_STEP * torch.arange(RAMP_PX)
+RAMPS = torch.stack(torch.meshgrid(RAMP, RAMP, indexing="xy"))  # a picture of its own coordinates
 
 
 def maps(spec, count, seed):
-    """The affine map behind each view, (count, 2, 2) and the middle (count, 2), read off a picture of its own coordinates."""
+    """Affine maps behind views, (count, 2, 2), and their middles, (count, 2), read off ``RAMPS``."""
     image = RAMPS.to(torch.uint8).expand(count, -1, -1, -1)
-    view = views(spec.replace(RAW), image, seed=seed, image_px=16).double() * 255
+    view = views(spec.replace(RAW), image, seed=seed, image_px=16).double() * 255 / RAMP_STEP
     inner = view[:, :, 4:12, 4:12]  # away from the mirrored edges
     across = (inner[:, :, :, -1] - inner[:, :, :, 0]).mean(2) / 7
     down = (inner[:, :, -1, :] - inner[:, :, 0, :]).mean(2) / 7

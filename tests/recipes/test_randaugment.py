@@ -77,7 +77,9 @@ def test_an_operation_on_values_is_timm_s_within_two_levels(name, sign, channels
 def test_an_operation_on_places_is_timm_s_but_for_a_blend_along_the_edge(name, sign, channels, monkeypatch):
     white = torch.full((channels, SIZE, SIZE), 255, dtype=torch.uint8)
     for level in LEVELS:
-        inside = (ours(name, white, level, sign, fill=0) > 254.9) & (theirs(name, white, level, sign, monkeypatch, 0) == 255)
+        inside = (ours(name, white, level, sign, fill=0) > 254.9) & (
+            theirs(name, white, level, sign, monkeypatch, 0) == 255
+        )
         outside = ours(name, white, level, sign, fill=0) < 0.1
         assert inside.mean() > 0.4
         assert (inside | outside).mean() > 0.85

@@ -129,7 +129,9 @@ def test_every_preset_is_named_in_a_spec_and_can_be_changed(field):
 
 def test_a_preset_of_the_other_kind_of_run_is_not_taken():
     assert PRETRAIN_RECIPES["small"] != FINETUNE_RECIPES["small"]
-    with pytest.raises(SpecError, match=r"^pretrain: unknown recipe, known are 1p-frac, small; got 'smal'; .* 'small'$"):
+    with pytest.raises(
+        SpecError, match=r"^pretrain: unknown recipe, known are 1p-frac, small; got 'smal'; .* 'small'$"
+    ):
         Holder.parse({"pretrain": "smal"})
 
 
@@ -144,18 +146,33 @@ def test_a_preset_of_the_other_kind_of_run_is_not_taken():
         ({"ema": 1.0}, "ema: must be less than 1; got 1.0"),
         ({"clip_norm": 0.0}, "clip_norm: must be greater than 0; got 0.0"),
         ({"precision": "fp16"}, "precision: unknown value, known are bf16, fp32; got 'fp16'"),
-        ({"schedule": "cosin"}, "schedule: unknown value, known are constant, cosine; got 'cosin'; the nearest known name is 'cosine'"),
+        (
+            {"schedule": "cosin"},
+            "schedule: unknown value, known are constant, cosine; got 'cosin'; the nearest known name is 'cosine'",
+        ),
         ({"optimizer": {"kind": "adam", "lr": 1.0, "weight_decay": 0.0}}, "optimizer: unknown kind, known are adamw"),
-        ({"optimizer": {"kind": "sgd", "lr": 0.0, "weight_decay": 0.0}}, "optimizer.lr: must be greater than 0; got 0.0"),
+        (
+            {"optimizer": {"kind": "sgd", "lr": 0.0, "weight_decay": 0.0}},
+            "optimizer.lr: must be greater than 0; got 0.0",
+        ),
         ({"budget_steps": 9}, "budget_steps: unknown field"),
-        ({"views": [{"crop_scale": [0.5, 0.2]}]}, "views.0.crop_scale: must be two positive numbers, the smaller first; got (0.5, 0.2)"),
-        ({"views": [{"crop_scale": [0.5, 1.2]}]}, "views.0.crop_scale: a crop is at most the whole image, 1.0; got 1.2"),
+        (
+            {"views": [{"crop_scale": [0.5, 0.2]}]},
+            "views.0.crop_scale: must be two positive numbers, the smaller first; got (0.5, 0.2)",
+        ),
+        (
+            {"views": [{"crop_scale": [0.5, 1.2]}]},
+            "views.0.crop_scale: a crop is at most the whole image, 1.0; got 1.2",
+        ),
         ({"views": [{"crop_ratio": [0.0, 1.0]}]}, "views.0.crop_ratio: must be two positive numbers"),
         ({"views": [{"jitter": [0.1, 0.1, 0.1, 0.6]}]}, "views.0.jitter: must not be negative, and hue at most 0.5"),
         ({"views": [{"flip_horizontal": 1.5}]}, "views.0.flip_horizontal: must be less than or equal to 1; got 1.5"),
-        ({"views": [{"randaugment": {"magnitude": 11.0}}]}, "views.0.randaugment.magnitude: must be less than or equal to 10"),
+        (
+            {"views": [{"randaugment": {"magnitude": 11.0}}]},
+            "views.0.randaugment.magnitude: must be less than or equal to 10",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_recipe_that_cannot_be_run_is_refused(changes, line):
     with pytest.raises(SpecError) as caught:
         Recipe.parse(recipe().plain() | changes)

@@ -72,7 +72,7 @@ def test_a_point_below_the_baseline_is_not_made_to_look_better():
 
 
 def test_differences_are_of_the_seeds_that_both_have():
-    (said,) = findings(content(rows([0.1, 0.5, 0.6]), rows([None, 0.6, 0.7], images=4)))
+    (said,) = findings(content(rows([None, 0.5, 0.6]), rows([0.9, 0.6, 0.7], images=4)))
     assert "paired difference +10.0 points [10.0, 10.0]" in said
 
 

@@ -22,6 +22,8 @@ from scaleback.study.results import keep_proposal, proposals_folder
 from scaleback.study.study import Point, Search, Study
 
 JOURNAL = "optuna.log"
+DIGITS = 6
+"""A proposed number is rounded to so many digits, so that a point can be written down and run again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,9 @@ def decoded(axis: Range | Choice, value: Any) -> JsonValue:
     """A proposed value as the field takes it."""
     if isinstance(axis, Choice):
         return next(known for known in axis.values if _encoded(known) == value)
-    return int(value) if axis.whole else float(value)
+    if axis.whole:
+        return int(value)
+    return min(max(float(f"{value:.{DIGITS}g}"), axis.low), axis.high)
 
 
 def sampler(search: Search, done: int) -> Any:

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 from scaleback.core.errors import PlacementError, short, unknown
+from scaleback.core.plain import is_file, parse_yaml, read_file
 from scaleback.core.spec import Spec
 
 FOLDER = Path(__file__).resolve().parents[3] / "clusters"
 DEFAULT = "laptop"
-LARGEST_FILE_BYTES = 1 << 20
 
 
 class Prices(Spec):
@@ -68,17 +67,12 @@ def load_placement(name: str, overrides: Mapping[str, Any]) -> Placement:
         PlacementError: no such file, or not a placement; the message names the field.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if name == DEFAULT and not path.is_file():
+    if name == DEFAULT and not is_file(path):
         return Placement.parse(dict(overrides), at="placement")  # installed without the repository
-    if not path.is_file():
+    if not is_file(path):
         known = [file.stem for file in sorted(FOLDER.glob("*.yaml"))]
         raise PlacementError(f"--placement: {unknown('placement', name, known)}")
-    if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise PlacementError(f"--placement: {path} must be at most {LARGEST_FILE_BYTES:,} bytes")
-    try:
-        plain = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PlacementError(f"--placement: {path} is not YAML ({short(str(error))})") from None
+    plain = parse_yaml(read_file(path, "--placement"), f"--placement {name}")
     if not isinstance(plain, dict):
         raise PlacementError(f"--placement: {path} must hold fields of a placement; got {short(plain)}")
     return Placement.parse({**plain, **overrides}, at=f"placement {name}")

@@ -11,9 +11,10 @@ import numpy as np
 
 from scaleback.core import units
 from scaleback.core.errors import DataError, InputError, SpecError, short
+from scaleback.core.plain import exists, is_file
 from scaleback.core.spec import Plain
 from scaleback.scaling.figures import contact_sheet
-from scaleback.sources import AnySource, Source
+from scaleback.sources import SOURCES, AnySource, Source
 from scaleback.study.axes import parse_value
 
 COLUMNS, SIDE_PX = 8, 96
@@ -25,6 +26,9 @@ def show(options: Namespace) -> int:
     source = _source(options)
     if not 1 <= options.images <= MOST_IMAGES:
         raise InputError(f"--images: must be 1 to {MOST_IMAGES}; got {options.images}")
+    out = Path(options.out or f"{source.short}.png")
+    if not exists(out.parent) or (exists(out) and not is_file(out)):
+        raise InputError(f"--out: must be a file in a folder that is there; got {short(str(out))}")
     available = source.available()
     if available is not None and options.images > available:
         raise DataError(f"--images: the source has {available:,}; got {options.images}")
@@ -33,7 +37,6 @@ def show(options: Namespace) -> int:
     opened = time.perf_counter()
     samples = reader(np.arange(options.images))
     seconds = time.perf_counter() - opened
-    out = Path(options.out or f"{source.short}.png")
     out.write_bytes(contact_sheet(samples.image_BHWC, min(COLUMNS, options.images), SIDE_PX))
     flat = samples.image_BHWC.reshape(options.images, -1).astype(np.float32)
     facts = {
@@ -69,9 +72,9 @@ def _source(options: Namespace) -> Source:
         name, equals, value = text.partition("=")
         if not equals:
             raise SpecError(f"--set: must be FIELD=VALUE; got {short(text)}")
-        assign(plain, name.strip(), parse_value(value))
+        assign(plain, name.strip(), parse_value(value, f"--set {name.strip()}"))
     try:
         source: Source = TypeAdapter(AnySource).validate_python(plain)
     except ValidationError as error:
-        raise SpecError("\n".join(fault_lines(error, Source, plain))) from None
+        raise SpecError("\n".join(fault_lines(error, SOURCES.get(options.source, Source), plain))) from None
     return source

@@ -14,7 +14,8 @@ from typing import Any
 from scaleback.cluster.placement import Placement, load_placement
 from scaleback.cluster.runtime import in_job
 from scaleback.core import units
-from scaleback.core.errors import SpecError, short, unknown
+from scaleback.core.errors import InputError, SpecError, short, unknown
+from scaleback.core.plain import exists
 from scaleback.core.spec import Plain
 from scaleback.core.store import Store
 from scaleback.sources import REAL_SOURCES
@@ -34,7 +35,7 @@ def chosen(options: Namespace, study: Study | None) -> Study:
     With a search, the study's own exhaustive axes are left out unless ``--axis`` names them: they would multiply it.
     """
     if study is None:
-        study = load_study(options.study or DEFAULT)
+        study = load_study(DEFAULT if options.study is None else options.study)
     fields: dict[str, Plain] = {}
     if options.seeds is not None:
         fields["seeds"] = _seeds(options.seeds)
@@ -44,13 +45,13 @@ def chosen(options: Namespace, study: Study | None) -> Study:
         fields["name"] = options.name
     if options.no_baseline:
         fields["baseline"] = False
-    if options.search or options.trials or options.fewest:
+    if any(given is not None for given in (options.search, options.trials, options.fewest)):
         fields["search"] = _search(options, study)
         study = study.model_copy(update={"axes": study.searched})
-    named = {text.partition("=")[0].strip() for text in (*options.axis, *options.settings)}
+    named = {text.partition("=")[0].strip() for text in options.settings}
     grids = {axis.field for axis in study.grids}
     grids |= {text.partition("=")[0].strip() for text in options.axis if not _is_searched(text)}
-    if study.fit is not None and (study.fit.field not in grids or study.fit.field in named - grids):
+    if study.fit is not None and (study.fit.field not in grids or study.fit.field in named):
         fields["fit"] = None
     settings = [*_target_settings(options.target), *options.settings]
     return changed(study, settings=settings, axes=options.axis, fields=fields)
@@ -58,7 +59,7 @@ def chosen(options: Namespace, study: Study | None) -> Study:
 
 def _measure(text: str) -> Plain:
     """``finetune.accuracy@2000`` or ``knn.accuracy``."""
-    form = re.fullmatch(r"\s*(\w+)\.(\w+)(?:@([\d_]+))?\s*", text)
+    form = re.fullmatch(r"\s*(\w+)\.(\w+)(?:@(\d{1,15}))?\s*", text)
     if form is None:
         raise SpecError(f"--measure: must be EVALUATION.METRIC or EVALUATION.METRIC@IMAGES; got {short(text)}")
     return {"evaluation": form[1], "metric": form[2], "images_seen": int(form[3]) if form[3] else None}
@@ -79,13 +80,13 @@ def _is_searched(text: str) -> bool:
 
 def _seeds(text: str) -> list[Plain]:
     """``0,1,2`` or ``0..4``, both ends included."""
-    span = re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", text)
+    span = re.fullmatch(r"\s*(\d{1,15})\s*\.\.\s*(\d{1,15})\s*", text)
     if span:
         first, last = int(span[1]), int(span[2])
         if last < first or last - first >= 10_000:
             raise SpecError(f"--seeds: must be FIRST..LAST with FIRST at most LAST; got {short(text)}")
         return list(range(first, last + 1))
-    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text):
+    if not re.fullmatch(r"\s*\d{1,15}\s*(,\s*\d{1,15}\s*)*", text):
         raise SpecError(f"--seeds: must be numbers such as 0,1,2 or 0..4; got {short(text)}")
     return [int(part) for part in text.split(",")]
 
@@ -97,10 +98,10 @@ def _target_settings(target: str | None) -> list[str]:
     if target in REAL_SOURCES:
         return [f"target.data={target}"]
     kind = {".parquet": "parquet", ".npz": "arrays"}.get(Path(target).suffix, "folder")
-    if not Path(target).exists():
+    if not exists(target):
         raise SpecError(f"--target: {unknown('source or path', target, [*REAL_SOURCES, *_beside(target)])}")
     size = {} if kind == "arrays" else {"size_px": OWN_DATA_PX}
-    return [f"target.data={json.dumps({'kind': kind, 'path': target, **size})}"]
+    return [f"target.data={json.dumps({'kind': kind, 'path': target, **size}, ensure_ascii=False)}"]
 
 
 def _beside(path: str) -> list[str]:
@@ -111,7 +112,10 @@ def _beside(path: str) -> list[str]:
 def placed(options: Namespace) -> tuple[Placement, Store]:
     """The placement and the store that the options name."""
     placement = load_placement(options.placement, {"storage": options.storage} if options.storage else {})
-    return placement, Store(_rooted(placement.storage))
+    store = Store(_rooted(placement.storage))
+    if store.local and exists(store.root) and not Path(store.root).is_dir():
+        raise InputError(f"--storage: must be a folder; got {short(placement.storage)}")
+    return placement, store
 
 
 def _rooted(storage: str) -> str:
@@ -233,7 +237,9 @@ def fit(study: Study, options: Namespace) -> int:
             f"{name} {law[name]:.4g} [{law[f'{name}_interval'][0]:.4g}, {law[f'{name}_interval'][1]:.4g}]"
             for name in ("offset", "scale", "exponent")
         ]
-        print(f"{law['law']}: {', '.join(parts)}; explains {units.percent(law['explained'])} between points")
+        caveat = "" if law["determined"] else "; not determined: other exponents fit as well"
+        explained = f"explains {units.percent(law['explained'])} between points"
+        print(f"{law['law']}: {', '.join(parts)}; {explained}{caveat}")
     print(f"{store.root}/{where}")
     return OK
 

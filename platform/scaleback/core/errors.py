@@ -64,6 +64,9 @@ class Refusal(ValueError):
         self.field = field
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[type[Refusal], tuple[str, str]]:
+        return Refusal, (self.field, str(self))
+
 
 def refusal(rule: str, value: object, nearest: str | None = None) -> str:
     """``rule; got value (nearest is 'name')``, on one line."""
@@ -77,6 +80,11 @@ def unknown(what: str, value: str, known: Iterable[str]) -> str:
     close = get_close_matches(value, names, n=1, cutoff=0.6)
     listed = f"known are {', '.join(names)}" if len(names) <= LISTED_NAMES else f"{len(names)} are known"
     return refusal(f"unknown {what}, {listed}", value, close[0] if close else None)
+
+
+def one_line(text: str) -> str:
+    """Text whose control characters and line breaks are written as escapes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def short(value: object, limit: int = 80) -> str:

@@ -79,10 +79,11 @@ def read(store: Store, file: str) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        holder: dict[str, Any] = json.loads(data)
-    except ValueError:
+        holder = json.loads(data)
+        read_as = {"owner": str, "host": str, "pid": int, "beat": float}
+        return {name: form(holder[name]) for name, form in read_as.items()}
+    except (ValueError, KeyError, TypeError):
         return {}
-    return holder
 
 
 def held(store: Store) -> int:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeAlias, TypeVar, Union, ge
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from scaleback.core.errors import Refusal, SpecError, short, unknown
+from scaleback.core.errors import Refusal, SpecError, one_line, short, unknown
 
 Plain: TypeAlias = "None | bool | int | float | str | list[Plain] | dict[str, Plain]"
 S = TypeVar("S", bound="Spec")
@@ -46,13 +46,21 @@ class Spec(BaseModel):
         fields: dict[str, Plain] = {"revision": self.revision} if self.revision != 1 else {}
         for name, info in type(self).model_fields.items():
             value = getattr(self, name)
-            if name == "kind" or info.is_required() or value != info.get_default(call_default_factory=True):
+            default = info.get_default(call_default_factory=True)
+            if name == "kind" or info.is_required() or value != default or _revised(value):
                 fields[name] = _plain(value, Spec.canonical)
         return fields
 
     def plain(self) -> dict[str, Plain]:
         """Every field as numbers, strings, lists and mappings: what is stored, shown, and parsed back."""
         return {name: _plain(getattr(self, name), Spec.plain) for name in type(self).model_fields}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with fields changed, and nothing kept of what was computed from the original's."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
     @cached_property
     def fingerprint(self) -> str:
@@ -155,9 +163,19 @@ def _index(node: list[Any], part: str, path: str) -> int:
     kinds = [item.get("kind") if isinstance(item, dict) else item for item in node]
     if part in kinds:
         return kinds.index(part)
-    if part.isdigit() and int(part) < len(node):
+    if part.isdecimal() and int(part) < len(node):
         return int(part)
     raise SpecError(f"{path}: " + unknown("member", part, [str(kind) for kind in kinds]))
+
+
+def _revised(value: object) -> bool:
+    """Whether a member's code has changed meaning: then its default no longer stands for what it once did."""
+    match value:
+        case Spec():
+            return value.revision != 1 or any(_revised(getattr(value, name)) for name in type(value).model_fields)
+        case tuple() | list():
+            return any(_revised(item) for item in value)
+    return False
 
 
 def _plain(value: object, of_spec: Callable[[Spec], dict[str, Plain]]) -> Plain:
@@ -189,7 +207,7 @@ def fault_lines(error: ValidationError, cls: type[BaseModel], data: object, at: 
         reason = fault.get("ctx", {}).get("error")
         if isinstance(reason, Refusal) and reason.field:
             path = [*path, reason.field]
-        dotted = ".".join([at, *path] if at else path) or cls.__name__.lower()
+        dotted = one_line(".".join([at, *path] if at else path)) or cls.__name__.lower()
         lines.append(f"{dotted}: {_rule(fault, path[-1] if path else '', parent)}")
     return lines
 

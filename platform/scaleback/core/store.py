@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyarrow import ArrowException
 from pyarrow import fs as arrow_fs
 
-from scaleback.core.errors import DriftError, IntegrityError, StoreError
+from scaleback.core.errors import DriftError, InputError, IntegrityError, StoreError, short
 from scaleback.core.lease import Lease
 from scaleback.core.spec import Plain, Spec
 
@@ -53,7 +54,13 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         self.root = str(root)
         if "://" in self.root:
-            self._fs, self._base = arrow_fs.FileSystem.from_uri(self.root)
+            try:
+                self._fs, self._base = arrow_fs.FileSystem.from_uri(self.root)
+            except (ArrowException, OSError) as error:
+                reason = " ".join(str(error).split())[:120]
+                raise InputError(
+                    f"--storage: must be a folder, s3:// or gs://; got {short(self.root)} ({reason})"
+                ) from None
             self.local = isinstance(self._fs, arrow_fs.LocalFileSystem)
         else:
             self.root = os.path.abspath(self.root)
@@ -71,26 +78,30 @@ class Store:
     def put(self, name: str, data: bytes) -> None:
         """Publish one file atomically; an older one of that name is replaced."""
         path = self.path(name)
-        try:
+        with self._told(name, f"cannot write {len(data):,} bytes"):
             if self.local:
                 _put_local(path, data)
                 return
             with self._fs.open_output_stream(path) as stream:
                 stream.write(data)
-        except OSError as error:
-            raise StoreError(
-                f"{self.root}/{name}: cannot write {len(data):,} bytes: {error.strerror or error}"
-            ) from error
 
     def get(self, name: str) -> bytes | None:
         """The bytes of a file, or None if there is none."""
+        with self._told(name, "cannot be read"):
+            try:
+                if self.local:
+                    return Path(self.path(name)).read_bytes()
+                with self._fs.open_input_stream(self.path(name)) as stream:
+                    return bytes(stream.read())
+            except FileNotFoundError:
+                return None
+
+    @contextlib.contextmanager
+    def _told(self, name: str, what: str) -> Iterator[None]:
         try:
-            if self.local:
-                return Path(self.path(name)).read_bytes()
-            with self._fs.open_input_stream(self.path(name)) as stream:
-                return bytes(stream.read())
-        except FileNotFoundError:
-            return None
+            yield
+        except OSError as error:
+            raise StoreError(f"{self.root}/{name}: {what}: {error.strerror or error}") from error
 
     def remove(self, name: str) -> None:
         """Delete a file or an artifact; what is not there is not an error."""
@@ -186,7 +197,13 @@ class Store:
     def failure(self, address: str) -> dict[str, Any] | None:
         """The failure record at an address, or None."""
         data = self.get(f"{address}/{FAILURE}")
-        return None if data is None else json.loads(data)
+        if data is None:
+            return None
+        try:
+            failure: dict[str, Any] = json.loads(data)
+        except ValueError as error:
+            raise IntegrityError(f"{self.root}/{address}/{FAILURE}: is not a failure record ({error})") from error
+        return failure
 
     @contextlib.contextmanager
     def lease(self, address: str) -> Iterator[Lease]:
@@ -201,7 +218,8 @@ class Store:
     def create(self, name: str, data: bytes) -> bool:
         """Put a file only if there is none. Exact on a local disk; a check and a write on an object store."""
         if self.local:
-            return _create_local(self.path(name), data)
+            with self._told(name, f"cannot write {len(data):,} bytes"):
+                return _create_local(self.path(name), data)
         if self.get(name) is not None:
             return False
         self.put(name, data)

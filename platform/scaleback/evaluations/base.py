@@ -45,6 +45,8 @@ class Target(Spec):
         available = self.data.available()
         if available is not None and self.images > available:
             raise Refusal("images", refusal(f"must be at most the {available:,} of the train split", self.images))
+        if not test.available():
+            raise Refusal("data", refusal("must have test images", test.available()))
         if self.images < classes:
             raise Refusal("images", refusal(f"must give each of the {classes} classes an image", self.images))
         if test.class_count() != classes:

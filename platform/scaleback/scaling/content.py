@@ -61,16 +61,20 @@ class Content:
     notes: Sequence[str] = field(default_factory=tuple)
 
     @property
-    def baseline(self) -> str | None:
-        """Label of the point without pre-training."""
-        return next((row.point for row in self.table.rows if row.baseline), None)
+    def baselines(self) -> list[str]:
+        """Labels of the points without pre-training."""
+        return list(dict.fromkeys(row.point for row in self.table.rows if row.baseline))
 
     @property
     def budgeted(self) -> Shown | None:
         """The first measure that has a budget: the evaluation whose curve is shown."""
         return next((measure for measure in self.measures if measure.images_seen is not None), None)
 
-    def split(self, measure: Shown) -> tuple[Cell | None, list[Cell]]:
-        """(the baseline's cell, all others) of a measure."""
-        cells = self.table.cells(measure.evaluation, measure.metric, measure.images_seen)
-        return next((cell for cell in cells if cell.baseline), None), [cell for cell in cells if not cell.baseline]
+    def cells(self, measure: Shown) -> list[Cell]:
+        """Every point's value of a measure."""
+        return self.table.cells(measure.evaluation, measure.metric, measure.images_seen)
+
+
+def baseline_of(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
+    """The cell without pre-training that differs from this one in nothing else."""
+    return next((one for one in cells if one.baseline and one.values.items() <= cell.values.items()), None)

@@ -32,6 +32,7 @@ STYLE: dict[str, Any] = {
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
+    "text.parse_math": False,  # names are the user's, and may hold dollars
     "svg.fonttype": "none",
     "svg.hashsalt": "scaleback",
     "legend.frameon": False,
@@ -46,31 +47,30 @@ def drawn(draw: Callable[[Axes], None], *, height: float = HEIGHT_INCHES, width:
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.add_subplot())
         sink = io.StringIO()
-        figure.savefig(sink, format="svg", metadata={"Date": None})
+        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = sink.getvalue()
     return text[text.index("<svg") :]
 
 
-def curve(cells: Sequence[Cell], field: str, group_field: str | None, baseline: Cell | None, ylabel: str) -> str:
-    """A measure along one axis, one line for each value of another, bands of 95 % over seeds, dots for the seeds."""
-    groups: dict[Any, list[Cell]] = {}
+def curve(cells: Sequence[Cell], field: str, baselines: Sequence[Cell], ylabel: str) -> str:
+    """A measure along one axis, one line for each value of the others, bands of 95 % over seeds, dots for the seeds."""
+    groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(cell.values.get(group_field) if group_field else None, []).append(cell)
+        others = (f"{name} = {value}" for name, value in cell.values.items() if name != field)
+        groups.setdefault(", ".join(others), []).append(cell)
 
     def draw(axes: Axes) -> None:
-        for colour, (value, members) in zip(_cycle(), groups.items(), strict=False):
+        for colour, (label, members) in zip(_cycle(), groups.items(), strict=False):
             ordered = sorted(members, key=lambda cell: cell.values[field])
-            x = [cell.values[field] for cell in ordered]
-            label = None if group_field is None else f"{group_field} = {value}"
-            _band(axes, x, ordered, colour, label)
-        if baseline is not None:
+            _band(axes, [cell.values[field] for cell in ordered], ordered, colour, label or None)
+        for baseline in baselines:
             low, high = _ends(baseline)
             axes.axhspan(low, high, color=BASELINE_COLOUR, alpha=0.15, linewidth=0)
-            axes.axhline(100 * baseline.interval.mean, color=BASELINE_COLOUR, linestyle="--", label="no pre-training")
+            axes.axhline(100 * baseline.interval.mean, color=BASELINE_COLOUR, linestyle="--", label=baseline.point)
         _scale_x(axes, [cell.values[field] for cell in cells])
         axes.set_xlabel(field)
         axes.set_ylabel(ylabel)
-        if group_field is not None or baseline is not None:
+        if len(groups) > 1 or baselines:
             axes.legend()
 
     return drawn(draw)

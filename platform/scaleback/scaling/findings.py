@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scaleback.core import units
-from scaleback.scaling.content import Content, Shown
+from scaleback.scaling.content import Content, Shown, baseline_of
 from scaleback.scaling.intervals import Interval, of_pairs, over_seeds
 from scaleback.scaling.table import Cell
 
@@ -40,7 +40,7 @@ def reached(content: Content) -> list[Reached]:
         finite = [math.log(value) for value in passes if math.isfinite(value)]
         interval = over_seeds(finite) if len(finite) == len(passes) else None
         text = _geometric(interval) if interval else f"reached by {len(finite)} of {len(passes)} seeds"
-        rows.append(Reached(point, point == content.baseline, math.exp(interval.mean) if interval else None, text))
+        rows.append(Reached(point, point in content.baselines, math.exp(interval.mean) if interval else None, text))
     return rows
 
 
@@ -57,9 +57,11 @@ def passes_to_reach(marks: Mapping[int, float], reach: float) -> float:
     return math.inf
 
 
-def difference(first: Cell, second: Cell) -> Interval:
-    """Paired difference over the seeds that both have."""
+def difference(first: Cell, second: Cell) -> Interval | None:
+    """Paired difference over the seeds that both have; None if there is none."""
     shared = sorted(set(first.by_seed) & set(second.by_seed))
+    if not shared:
+        return None
     return of_pairs([first.by_seed[seed] for seed in shared], [second.by_seed[seed] for seed in shared])
 
 
@@ -81,50 +83,69 @@ def points(interval: Interval) -> str:
 
 
 def _best_against_baseline(content: Content, measure: Shown) -> list[str]:
-    baseline, others = content.split(measure)
+    cells = content.cells(measure)
+    others = [cell for cell in cells if not cell.baseline]
     if not others:
         return []
-    best = max(others, key=lambda cell: cell.interval.mean)
+    best, worst = (choose(others, key=lambda cell: cell.interval.mean) for choose in (max, min))
+    baseline = baseline_of(best, cells)
     text = f"{measure.label}: best is {best.point} with {accuracy(best.interval)}"
     if baseline is None:
-        return [f"{text}."]
-    text += f"; no pre-training {accuracy(baseline.interval)}"
-    if best.interval.low is None:
-        return [f"{text} (one seed, so no interval)."]
-    touch = "the intervals do not touch" if best.interval.apart_from(baseline.interval) else "the intervals touch"
-    said = [f"{text}; {touch}; paired difference {points(difference(best, baseline))}."]
-    worst = min(others, key=lambda cell: cell.interval.mean)
+        said = [f"{text}."]
+    else:
+        text += f"; {baseline.point} {accuracy(baseline.interval)}"
+        said = [f"{text}; {_compared(best, baseline)}."]
     if worst is not best:
-        behind = points(difference(worst, best))
-        said.append(
-            f"{measure.label}: last is {worst.point} with {accuracy(worst.interval)}, {behind} against the best."
-        )
+        gap = difference(worst, best)
+        behind = f", {points(gap)} against the best" if gap else ""
+        said.append(f"{measure.label}: last is {worst.point} with {accuracy(worst.interval)}{behind}.")
     return said
+
+
+def _compared(best: Cell, baseline: Cell) -> str:
+    if best.interval.low is None or baseline.interval.low is None:
+        touch = "with one seed there is no interval"
+    else:
+        apart = best.interval.apart_from(baseline.interval)
+        touch = "the intervals do not touch" if apart else "the intervals touch"
+    gap = difference(best, baseline)
+    return f"{touch}; paired difference {points(gap)}" if gap else touch
 
 
 def _convergence(content: Content) -> list[str]:
     """How much the baseline still gains at the end of its budget."""
     measure = content.budgeted
-    seeds = content.table.curves(measure.evaluation, measure.metric).get(content.baseline or "", {}) if measure else {}
-    marks = sorted(set.intersection(*(set(curve) for curve in seeds.values()))) if seeds else []
-    if len(marks) < 2:
+    if measure is None:
         return []
-    gain = of_pairs([curve[marks[-1]] for curve in seeds.values()], [curve[marks[-2]] for curve in seeds.values()])
-    between = f"between {marks[-2]:,} and {marks[-1]:,} image passes of fine-tuning"
-    return [f"No pre-training changes by {points(gain)} {between}."]
+    curves, said = content.table.curves(measure.evaluation, measure.metric), []
+    for point in content.baselines:
+        seeds = curves.get(point, {})
+        marks = sorted(set.intersection(*(set(curve) for curve in seeds.values()))) if seeds else []
+        if len(marks) < 2:
+            continue
+        gain = of_pairs([curve[marks[-1]] for curve in seeds.values()], [curve[marks[-2]] for curve in seeds.values()])
+        between = f"between {marks[-2]:,} and {marks[-1]:,} image passes of fine-tuning"
+        said.append(f"{point.capitalize()} changes by {points(gain)} {between}.")
+    return said
 
 
 def _reach(content: Content) -> list[str]:
-    rows = reached(content)
-    base = next((row for row in rows if row.baseline), None)
-    others = [row for row in rows if not row.baseline and row.passes is not None]
-    if content.reach is None or base is None or base.passes is None or not others:
+    measure, rows = content.budgeted, {row.point: row for row in reached(content)}
+    if content.reach is None or measure is None:
         return []
-    best = min(others, key=lambda row: row.passes or math.inf)
-    times = base.passes / (best.passes or math.nan)
+    cells = content.cells(measure)
+    others = [cell for cell in cells if not cell.baseline and rows[cell.point].passes is not None]
+    if not others:
+        return []
+    best_cell = min(others, key=lambda cell: rows[cell.point].passes or math.inf)
+    best, baseline = rows[best_cell.point], baseline_of(best_cell, cells)
+    if baseline is None or rows[baseline.point].passes is None:
+        return []
+    times = (rows[baseline.point].passes or math.nan) / (best.passes or math.nan)
+    compared = f"{times:.2f} times fewer" if times >= 1 else f"{1 / times:.2f} times more"
     return [
-        f"Image passes of fine-tuning to reach {units.percent(content.reach)}: {base.text} without pre-training, "
-        f"{best.text} from {best.point}, {times:.2f} times fewer."
+        f"Image passes of fine-tuning to reach {units.percent(content.reach)}: {rows[baseline.point].text} from "
+        f"{baseline.point}, {best.text} from {best.point}, {compared}."
     ]
 
 

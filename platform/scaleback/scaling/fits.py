@@ -37,6 +37,7 @@ class StudyLaw:
             "exponent_interval": list(fit.exponent),
             "residual_std": fit.residual_std,
             "explained": fit.explained,
+            "determined": fit.determined,
             "runs": len(self.counts),
         }
 
@@ -48,7 +49,9 @@ def study_laws(content: Content) -> list[StudyLaw]:
     laws = []
     for measure in content.measures:
         groups: dict[str, list[Cell]] = {}
-        for cell in content.split(measure)[1]:
+        for cell in content.cells(measure):
+            if cell.baseline or cell.searched:
+                continue
             rest = {name: value for name, value in cell.values.items() if name != content.fit_field}
             groups.setdefault(", ".join(f"{name} = {value}" for name, value in rest.items()), []).append(cell)
         laws += [_law(content.fit_field, measure, rest, cells) for rest, cells in groups.items()]

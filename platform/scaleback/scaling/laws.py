@@ -24,6 +24,10 @@ PARAMETERS = 3
 EXPONENTS = (0.01, 5.0)
 """Below, the law is a constant over any range we can run; above, it has ended before its second point."""
 GRID = 1_000
+EDGE = 0.02
+"""An exponent this close to an end of its range is at the end; neighbours on the grid differ by 0.6 %."""
+NOTHING = 1e-9
+"""An offset or a scale below this is zero: the solver stops a little inside its bounds."""
 DRAWS = 1_000
 
 
@@ -58,6 +62,12 @@ class Fitted:
     exponent: tuple[float, float]
     draws: tuple[PowerLaw, ...]
     """Laws fitted to bootstrap samples, for bands."""
+
+    @property
+    def determined(self) -> bool:
+        """Whether the exponent's interval lies inside the range that was searched; else any exponent fits as well."""
+        low, high = self.exponent
+        return low > EXPONENTS[0] * (1 + EDGE) and high < EXPONENTS[1] * (1 - EDGE)
 
     def band(self, count_N: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Ends of the 95 % interval of the error at n images."""
@@ -99,9 +109,9 @@ def fit_power_law(counts: Sequence[float], errors: Sequence[float], *, draws: in
         residual_std=float(np.sqrt((residual_N**2).sum() / free)),
         explained=1 - left / spread if spread > 0 else 0.0,
         # Samples lie on the grid of exponents; what the grid rounds off the law itself is taken off them too.
-        offset=_interval([sample.offset - rounded.offset + law.offset for sample in samples]),
-        scale=_interval([sample.scale - rounded.scale + law.scale for sample in samples]),
-        exponent=_interval([sample.exponent - rounded.exponent + law.exponent for sample in samples]),
+        offset=_interval([sample.offset - rounded.offset + law.offset for sample in samples], (0, np.inf)),
+        scale=_interval([sample.scale - rounded.scale + law.scale for sample in samples], (0, np.inf)),
+        exponent=_interval([sample.exponent - rounded.exponent + law.exponent for sample in samples], EXPONENTS),
         draws=samples,
     )
 
@@ -142,11 +152,12 @@ def _polished(count_N: NDArray[np.float64], error_N: NDArray[np.float64], start:
         ftol=1e-15,
         gtol=1e-15,
     )
-    return PowerLaw(*(float(value) for value in found.x))
+    offset, scale, exponent = (float(value) for value in found.x)
+    return PowerLaw(offset if offset > NOTHING else 0.0, scale if scale > NOTHING else 0.0, exponent)
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.quantile(np.asarray(values, float), _ends())
+def _interval(values: Sequence[float], bounds: tuple[float, float]) -> tuple[float, float]:
+    low, high = np.clip(np.quantile(np.asarray(values, float), _ends()), *bounds)
     return float(low), float(high)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from scaleback.scaling import figures
-from scaleback.scaling.content import Content, Shown
+from scaleback.scaling.content import Content, Shown, baseline_of
 from scaleback.scaling.findings import accuracy, bounds, difference, findings, points, reached
 from scaleback.scaling.fits import StudyLaw, study_laws
 from scaleback.scaling.intervals import of_share
@@ -39,34 +39,32 @@ def render_report(content: Content) -> str:
 
 
 def _measure_section(content: Content, measure: Shown) -> dict[str, Any]:
-    baseline, others = content.split(measure)
-    searched = {row.point for row in content.table.rows if row.searched}
-    gridded = [cell for cell in others if cell.point not in searched]
+    cells = content.cells(measure)
+    gridded = [cell for cell in cells if not cell.baseline and not cell.searched]
+    baselines = [cell for cell in cells if cell.baseline]
     ylabel = f"{measure.label}, %"
     numeric = [name for name in content.axes if gridded and all(_is_number(cell.values[name]) for cell in gridded)]
     drawings = []
     for name in numeric:
-        rest = next((other for other in content.axes if other != name), None)
-        drawings.append(figures.curve(gridded, name, rest, baseline, ylabel))
-    if len(numeric) >= 2:
+        drawings.append(figures.curve(gridded, name, baselines, ylabel))
+    if len(numeric) == len(content.axes) == 2:
         drawings.append(figures.heat_map(gridded, numeric[1], numeric[0], ylabel))
-    cells = [*([baseline] if baseline else []), *others]
     return {
         "title": measure.label,
         "figures": [Markup(drawing) for drawing in drawings],
-        "rows": [_table_row(cell, baseline) for cell in cells],
+        "rows": [_table_row(cell, baseline_of(cell, cells)) for cell in cells],
     }
 
 
 def _table_row(cell: Cell, baseline: Cell | None) -> dict[str, str]:
-    compared = baseline is not None and not cell.baseline
+    gap = difference(cell, baseline) if baseline is not None and not cell.baseline else None
     return {
         "point": cell.point,
         "mean": f"{100 * cell.interval.mean:.1f}",
         "interval": bounds(cell.interval),
         "binomial": bounds(of_share(cell.interval.mean, cell.count)) if cell.count else "",
         "seeds": ", ".join(f"{100 * value:.1f}" for _, value in sorted(cell.by_seed.items())),
-        "difference": points(difference(cell, baseline)) if compared and baseline else "",
+        "difference": points(gap) if gap else "",
         "collapsed": f"{cell.collapsed} of {len(cell.by_seed)}" if cell.collapsed else "",
     }
 
@@ -76,10 +74,10 @@ def _training_section(content: Content) -> dict[str, Any] | None:
     if measure is None:
         return None
     curves = content.table.curves(measure.evaluation, measure.metric)
-    baseline, others = content.split(measure)
+    others = [cell for cell in content.cells(measure) if not cell.baseline]
     ranked = [cell.point for cell in sorted(others, key=lambda cell: -cell.interval.mean)]
     spread = np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN_CURVES - 1, len(ranked))).round().astype(int))
-    shown = [*([baseline.point] if baseline else []), *(ranked[place] for place in spread)]
+    shown = [*content.baselines[:1], *(ranked[place] for place in spread)]
     if not shown:
         return None
     drawing = figures.training({point: curves[point] for point in shown}, shown, content.reach)
@@ -100,13 +98,14 @@ def _law_section(field: str, law: StudyLaw) -> dict[str, Any]:
             ("a", f"{fit.law.exponent:.4f}", _ends(fit.exponent)),
         ],
         "explained": f"{100 * fit.explained:.0f} %",
+        "determined": fit.determined,
         "residual": f"{100 * fit.residual_std:.1f} points",
     }
 
 
 def _pareto_section(content: Content) -> dict[str, Any] | None:
     measure = content.measures[0]
-    _, cells = content.split(measure)
+    cells = [cell for cell in content.cells(measure) if not cell.baseline]
     if len({content.cost.get(cell.point) for cell in cells}) < 2:
         return None
     drawing, front = figures.pareto(cells, content.cost, "images for pre-training", f"{measure.label}, %")

@@ -43,6 +43,7 @@ class Cell:
     point: str
     values: Mapping[str, Any]
     baseline: bool
+    searched: bool
     by_seed: Mapping[int, float]
     interval: Interval
     count: int | None
@@ -95,6 +96,7 @@ def _cell(rows: Sequence[Row]) -> Cell:
         point=first.point,
         values=first.values,
         baseline=first.baseline,
+        searched=first.searched,
         by_seed=by_seed,
         interval=over_seeds(list(by_seed.values())),
         count=first.count,

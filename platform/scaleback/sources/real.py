@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from scaleback.core import seeds
 from scaleback.core.errors import DataError, Refusal, refusal, unknown
+from scaleback.core.plain import exists
 from scaleback.sources.base import UNLABELLED, Samples, Source
 
 Split = Literal["train", "test"]
@@ -110,14 +112,14 @@ def held_out(label_N: NDArray[np.int64], share: float, split: Split) -> NDArray[
 def existing(field: str, path: str) -> None:
     """Refuse a path that is not there, with the nearest name beside it."""
     where = Path(path)
-    if not where.exists():
-        beside = [str(entry) for entry in where.parent.iterdir()] if where.parent.is_dir() else []
+    if not exists(where):
+        beside = [str(entry) for entry in where.parent.iterdir()] if exists(where.parent) else []
         raise Refusal(field, unknown("path", path, beside) if beside else refusal("must be there", path))
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
     """Sort key that reads digits as numbers: class 2 comes before class 10."""
-    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def checked_labels(label_N: NDArray[Any], classes: int, where: str) -> NDArray[np.int64]:
@@ -166,7 +168,10 @@ def _opened(path: Path | Any, where: str) -> Iterator[Any]:
 
     Image.MAX_IMAGE_PIXELS = MAX_IMAGE_PIXELS
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is refused below
+            image = Image.open(path)
+        with image:
             if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise DataError(
                     f"{where}: has {image.width} x {image.height} pixels; at most {MAX_IMAGE_PIXELS:,} are read"
@@ -179,11 +184,15 @@ def _opened(path: Path | Any, where: str) -> Iterator[Any]:
 
 
 def _square(image: Any, size_px: int, channels: int) -> NDArray[np.uint8]:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
+    image = ImageOps.exif_transpose(image)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
+    if image.mode.startswith("I;16"):
+        # PIL cuts what is above 255; its 16-bit gray is 0 to 65,535.
+        image = Image.fromarray((np.asarray(image).clip(0, 65_535) // 257).astype(np.uint8))
     if image.mode in ("P", "LA", "PA", "RGBA"):
         # Transparent pixels may hold any colour; lay them on black.
         image = image.convert("RGBA")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -29,6 +30,8 @@ from scaleback.sources.real import (
     unlabelled,
 )
 
+MOST_CLASSES = 1_000_000
+"""A larger label is an id or a hash, not a class."""
 DIGEST_BYTES = 1 << 20
 """How much of the head and of the tail of a file goes into the digest of its content."""
 HEADERS_CHECKED = 64
@@ -74,15 +77,20 @@ class Parquet(RealSource):
 
         files = _rows(self).files
         with pq.ParquetFile(files[0]) as file:
-            batch = next(file.iter_batches(HEADERS_CHECKED, columns=[self.image_column]))
-        for row, value in enumerate(batch.column(0)):
+            batches = file.iter_batches(HEADERS_CHECKED, columns=[self.image_column])
+            images = next((batch.column(0) for batch in batches), ())
+        for row, value in enumerate(images):
             check_header(self._encoded(value.as_py(), row), self._where(row))
 
     def catalogue(self) -> Catalogue:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         rows = _rows(self)
-        column = pq.read_table(list(rows.files), columns=[self.image_column]).column(0)
+        try:
+            column = pq.read_table(list(rows.files), columns=[self.image_column], partitioning=None).column(0)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.path}: cannot be read ({' '.join(str(error).split())[:80]})") from error
 
         def decode(place: int) -> NDArray[np.uint8]:
             row = int(rows.place_N[place])
@@ -181,7 +189,7 @@ def _rows(spec: Parquet) -> _Rows:
             if column is not None and column not in columns:
                 raise DataError(unknown(f"column of {files[0]}", column, columns))
         wanted = [spec.label_column or spec.image_column]
-        column = pq.read_table(files, columns=wanted).column(0)
+        column = pq.read_table(files, columns=wanted, partitioning=None).column(0)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{spec.path}: is not a Parquet file ({' '.join(str(error).split())[:80]})") from error
     label_N, classes = unlabelled(len(column)), None
@@ -216,12 +224,13 @@ class _Arrays(NamedTuple):
 @lru_cache(maxsize=4)
 def _arrays(spec: Arrays) -> _Arrays:
     try:
-        with np.load(spec.path, allow_pickle=False) as data:
+        # Opened here, because numpy leaves a damaged archive open. A bare .npy gives an array, and so a TypeError.
+        with open(spec.path, "rb") as file, np.load(file, allow_pickle=False) as data:
             suffix = f"_{spec.split}" if f"x_{spec.split}" in data else ""
             if f"x{suffix}" not in data:
                 raise DataError(f"{spec.path}: {unknown('array', 'x', data.files)}")
             image_NHWC, found = data[f"x{suffix}"], data.get(f"y{suffix}")
-    except (ValueError, OSError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{spec.path}: is not a numpy .npz file of plain arrays ({error})") from error
@@ -247,7 +256,7 @@ def _labelled(found_N: NDArray[Any], where: str) -> tuple[NDArray[np.int64], int
     if not len(found_N):
         raise DataError(f"{where}: is empty")
     classes = int(found_N.max()) + 1 if np.issubdtype(found_N.dtype, np.integer) else 0
-    return checked_labels(found_N, classes, where), classes
+    return checked_labels(found_N, min(classes, MOST_CLASSES), where), classes
 
 
 def _numbers(classes: int | None) -> list[str]:

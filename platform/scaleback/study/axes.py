@@ -5,16 +5,28 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
-import yaml
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
-from scaleback.core.errors import Refusal, SpecError, refusal, short, unknown
+from scaleback.core.errors import Refusal, SpecError, one_line, refusal, short, unknown
+from scaleback.core.plain import parse_yaml
 from scaleback.core.spec import Spec, variants
 
 LONGEST_VALUE = 10_000
 """Characters of one value on the command line."""
+
+
+def _lists(values: object) -> object:
+    """Values are JSON, so what strict parsing made tuples of are lists again."""
+    return tuple(_list(value) for value in values) if isinstance(values, tuple | list) else values
+
+
+def _list(value: object) -> object:
+    return [_list(item) for item in value] if isinstance(value, tuple) else value
+
+
+Values = Annotated[tuple[JsonValue, ...], BeforeValidator(_lists)]
 
 
 class Grid(Spec):
@@ -22,7 +34,7 @@ class Grid(Spec):
 
     kind: Literal["grid"] = "grid"
     field: str
-    values: tuple[JsonValue, ...] = Field(min_length=1)
+    values: Values = Field(min_length=1)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -63,7 +75,7 @@ class Choice(Spec):
 
     kind: Literal["choice"] = "choice"
     field: str
-    values: tuple[JsonValue, ...] = Field(min_length=2)
+    values: Values = Field(min_length=2)
 
 
 AXES: Mapping[str, type[Grid] | type[Range] | type[Choice]] = {"grid": Grid, "range": Range, "choice": Choice}
@@ -90,15 +102,17 @@ def parse_axis(text: str) -> Grid | Range | Choice:
     field, equals, body = text.partition("=")
     if not equals or not field.strip() or not body.strip():
         raise SpecError(f"--axis: must be FIELD=VALUE,VALUE,... or FIELD=log:LOW..HIGH; got {short(text)}")
-    field = field.strip()
+    field = one_line(field.strip())
     head, colon, rest = body.partition(":")
     if not colon or not re.fullmatch(r"\w+", head):
         return Grid.parse(
-            {"field": field, "values": [parse_value(part) for part in split_values(body)]}, at=f"--axis {field}"
+            {"field": field, "values": [parse_value(part, f"--axis {field}") for part in split_values(body)]},
+            at=f"--axis {field}",
         )
     if head == "choice":
         return Choice.parse(
-            {"field": field, "values": [parse_value(part) for part in split_values(rest)]}, at=f"--axis {field}"
+            {"field": field, "values": [parse_value(part, f"--axis {field}") for part in split_values(rest)]},
+            at=f"--axis {field}",
         )
     if head not in RANGES:
         raise SpecError(f"--axis {field}: {unknown('scale', head, [*RANGES, 'choice'])}")
@@ -133,11 +147,20 @@ def split_values(text: str) -> list[str]:
     return [*parts, text[start:]]
 
 
-def parse_value(text: str) -> JsonValue:
-    """A number, true, false, null, a bracketed list or mapping, or else a plain string."""
+def inside(field: str, outer: str) -> bool:
+    """Whether a dotted field is ``outer`` or lies below it."""
+    return field == outer or field.startswith(f"{outer}.")
+
+
+def parse_value(text: str, where: str) -> JsonValue:
+    """A number, true, false, null, a bracketed list or mapping, or else a plain string.
+
+    Raises:
+        SpecError: no plain value; the line begins with ``where``.
+    """
     text = text.strip()
     if len(text) > LONGEST_VALUE:
-        raise SpecError(f"a value must have at most {LONGEST_VALUE:,} characters; got {len(text):,}")
+        raise SpecError(f"{where}: a value must have at most {LONGEST_VALUE:,} characters; got {len(text):,}")
     words: dict[str, JsonValue] = {"true": True, "false": False, "null": None, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -149,9 +172,6 @@ def parse_value(text: str) -> JsonValue:
         if math.isfinite(value):
             return value
     if text[:1] in ("{", "[", '"', "'"):
-        try:
-            loaded: JsonValue = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SpecError(f"{short(text)}: is not a list or mapping ({' '.join(str(error).split())[:80]})") from None
+        loaded: JsonValue = parse_yaml(text, where)
         return loaded
     return text

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from scaleback.core.errors import InputError, SpecError, short, unknown
-from scaleback.core.spec import Plain
-from scaleback.study.axes import Grid, parse_axis, parse_value
+from scaleback.core.errors import InputError, SpecError, one_line, short, unknown
+from scaleback.core.plain import exists, is_file, parse_yaml, read_file
+from scaleback.core.spec import Plain, fault_lines
+from scaleback.study.axes import Grid, inside, parse_axis, parse_value
 from scaleback.study.study import Study
 
 JOBS = Path(__file__).resolve().parents[3] / "jobs"
 DEFAULT = "scaling_sweep"
-LARGEST_FILE_BYTES = 1 << 20
 
 
 def load_study(name: str) -> Study:
@@ -27,15 +28,15 @@ def load_study(name: str) -> Study:
     """
     path = Path(name)
     if path.suffix not in (".py", ".yaml", ".yml"):
-        folder = Path("jobs") if Path("jobs", f"{name}.py").is_file() else JOBS
+        folder = Path("jobs") if is_file(Path("jobs", f"{name}.py")) else JOBS
         path = folder / f"{name}.py"
-        if not path.is_file():
+        if not is_file(path):
             known = [file.stem for file in sorted(folder.glob("*.py")) if not file.stem.startswith("bench_")]
             raise SpecError(f"study: {unknown('study', name, known)}")
-    if not path.is_file():
-        beside = [str(file) for file in path.parent.glob("*")] if path.parent.is_dir() else []
+    if not is_file(path):
+        beside = [str(file) for file in path.parent.glob("*")] if exists(path.parent) else []
         raise SpecError(f"study: {unknown('file', name, beside)}")
-    return _python(path) if path.suffix == ".py" else study_from_yaml(_text(path), str(path))
+    return _python(path) if path.suffix == ".py" else study_from_yaml(read_file(path, "study"), str(path))
 
 
 def study_from_yaml(text: str, where: str) -> Study:
@@ -44,14 +45,7 @@ def study_from_yaml(text: str, where: str) -> Study:
     Raises:
         SpecError: not YAML, or not a study; one line per fault.
     """
-    try:
-        loader = _PlainLoader(text)
-        try:
-            data = loader.get_single_data()
-        finally:
-            loader.dispose()
-    except yaml.YAMLError as error:
-        raise SpecError(f"{where}: is not plain YAML ({short(' '.join(str(error).split()))})") from None
+    data = parse_yaml(text, where)
     if not isinstance(data, dict):
         raise SpecError(f"{where}: must hold the fields of a study; got {short(data)}")
     return Study.parse(data)
@@ -81,11 +75,12 @@ def changed(
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise SpecError(f"--set: must be FIELD=VALUE; got {short(text)}")
-        changes[name.strip()] = parse_value(value)
+        changes[name.strip()] = parse_value(value, f"--set {one_line(name.strip())}")
     if changes:
         base = base.replace(changes)
         plain["base"] = base.plain()
-    kept = {axis.field: axis for axis in study.axes}
+    # A field that is set is no axis of the study any more, and neither are the fields below it.
+    kept = {axis.field: axis for axis in study.axes if not any(inside(axis.field, name) for name in changes)}
     for text in axes:
         axis = parse_axis(text)
         if axis.field == "seed":
@@ -94,8 +89,6 @@ def changed(
             plain["seeds"] = list(axis.values)
         else:
             kept[axis.field] = axis
-    for name in changes:
-        kept.pop(name, None)  # a field that is set is no axis any more
     plain["axes"] = [axis.plain() for axis in kept.values()]
     return Study.parse({**plain, **(fields or {})})
 
@@ -105,25 +98,12 @@ def _python(path: Path) -> Study:
         names: dict[str, Any] = runpy.run_path(str(path), run_name="scaleback study")
     except InputError as error:
         raise SpecError(f"{path}: {error}") from None
+    except ValidationError as error:
+        lines = fault_lines(error, Study, None)
+        raise SpecError("\n".join(f"{path}: {line}" for line in lines)) from None
+    except (SyntaxError, ImportError) as error:
+        raise SpecError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from None
     study = names.get("STUDY")
     if not isinstance(study, Study):
         raise SpecError(f"{path}: must define STUDY = Study(...); got {short(study)}")
     return study
-
-
-def _text(path: Path) -> str:
-    if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise SpecError(f"{path}: must be at most {LARGEST_FILE_BYTES:,} bytes")
-    try:
-        return path.read_text()
-    except UnicodeDecodeError:
-        raise SpecError(f"{path}: must be text in UTF-8") from None
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases, which can make a small file mean a huge value."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
-        return super().compose_node(parent, index)

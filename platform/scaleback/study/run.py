@@ -18,12 +18,16 @@ from scaleback.recipes import PretrainRecipe
 from scaleback.sources import AnySource
 from scaleback.sources.population import Population
 
+MOST_IMAGES = 1_000_000_000
+PRETRAINING = ("source", "images", "objective", "recipe")
+"""Fields that are of no effect on a run without pre-training."""
+
 
 class Run(Spec):
     """Render, pre-train, evaluate. With ``images`` 0 there is no pre-training: the baseline of every study."""
 
     source: AnySource
-    images: int = Field(ge=0)
+    images: int = Field(ge=0, le=MOST_IMAGES)
     """Images of the source to pre-train on; 0 for none, and then source, objective and recipe are of no effect."""
     objective: AnyObjective
     backbone: Backbone
@@ -55,8 +59,9 @@ class Run(Spec):
         """Without pre-training, what would have been its settings is no part of identity."""
         fields = super().canonical()
         if not self.images:
-            for name in ("source", "objective", "recipe"):
-                del fields[name]
+            for name in PRETRAINING:
+                fields.pop(name, None)
+            fields["images"] = 0
         return fields
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -13,8 +13,8 @@ from pydantic import Field, JsonValue, model_validator
 from scaleback.core.errors import Refusal, SpecError, refusal
 from scaleback.core.spec import Plain, Spec
 from scaleback.evaluations import EVALUATIONS
-from scaleback.study.axes import AnyAxis, Choice, Grid, Range
-from scaleback.study.run import Run
+from scaleback.study.axes import AnyAxis, Choice, Grid, Range, inside
+from scaleback.study.run import PRETRAINING, Run
 
 NAME = r"[a-z0-9][a-z0-9-]{0,63}"
 MOST_POINTS = 1_000_000
@@ -79,6 +79,9 @@ class Study(Spec):
         for place, field in enumerate(fields):
             if field in fields[:place]:
                 raise Refusal("axes", refusal("name each field once", field))
+            for outer in fields:
+                if field != outer and inside(field, outer):
+                    raise Refusal("axes", refusal(f"must not lie within another axis, {outer}", field))
             if field == "seed":
                 raise Refusal("axes", "seed is an axis of every study; list its values in seeds")
         if bool(self.searched) != (self.search is not None):
@@ -88,9 +91,17 @@ class Study(Spec):
             raise Refusal("search.fewest", refusal("must be one of the searched axes", self.search.fewest))
         self._check_values()
         self._check_measures()
-        if self.fit is not None and self.fit.field not in [axis.field for axis in self.grids]:
-            raise Refusal("fit.field", refusal("must be one of the exhaustive axes", self.fit.field))
+        if self.fit is not None:
+            self._check_fit(self.fit.field)
         return self
+
+    def _check_fit(self, field: str) -> None:
+        values = next((grid.values for grid in self.grids if grid.field == field), None)
+        if values is None:
+            raise Refusal("fit.field", refusal("must be one of the exhaustive axes", field))
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+                raise Refusal("fit.field", refusal("must be an axis of positive numbers", value))
 
     def _check_values(self) -> None:
         """Every value must make a run; the first fault is refused at its own path."""
@@ -144,26 +155,33 @@ class Study(Spec):
         return tuple(axis for axis in self.axes if not isinstance(axis, Grid))
 
     def points(self) -> Iterator[Point]:
-        """Every exhaustive point, the baseline first; none if axes are searched (their points are proposed later)."""
+        """Every exhaustive point, baselines first; if axes are searched, baselines only (the rest is proposed later).
+
+        There is one baseline for each combination of the exhaustive axes that matter without pre-training.
+        """
         if self.baseline:
-            yield Point(values={}, baseline=True)
+            fields = [grid.field for grid in self.grids if not any(inside(grid.field, name) for name in PRETRAINING)]
+            yield from (Point(values=values, baseline=True) for values in self.cells(fields))
         if not self.searched:
             yield from (Point(values=values) for values in self.cells())
 
-    def cells(self) -> Iterator[dict[str, JsonValue]]:
-        """Every combination of the exhaustive axes' values."""
-        for values in itertools.product(*(grid.values for grid in self.grids)):
-            yield dict(zip((grid.field for grid in self.grids), values, strict=True))
+    def cells(self, fields: Container[str] | None = None) -> Iterator[dict[str, JsonValue]]:
+        """Every combination of the exhaustive axes' values; with ``fields``, of those axes only."""
+        grids = [grid for grid in self.grids if fields is None or grid.field in fields]
+        for values in itertools.product(*(grid.values for grid in grids)):
+            yield dict(zip((grid.field for grid in grids), values, strict=True))
 
     def run(self, point: Point, seed: int) -> Run:
         """The run of a point and a seed."""
-        changes: dict[str, Plain] = {"images": 0} if point.baseline else dict(point.values)
+        changes: dict[str, Plain] = dict(point.values)
+        if point.baseline:
+            changes["images"] = 0
         return self.base.replace({**changes, "seed": seed})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """Values of the axes; or the baseline, which has none."""
+    """Values of the axes; of a baseline, those of the axes that matter without pre-training."""
 
     values: Mapping[str, JsonValue]
     baseline: bool = False
@@ -173,9 +191,6 @@ class Point:
     @property
     def label(self) -> str:
         """``source.delta=0.2 images=16``."""
-        if self.baseline:
-            return "no pre-training"
         return " ".join(
-            f"{field}={value:.6g}" if isinstance(value, float) else f"{field}={value}"
-            for field, value in self.values.items()
+            ["no pre-training"] * self.baseline + [f"{field}={value}" for field, value in self.values.items()]
         )

@@ -1,0 +1,92 @@
+"""YAML from users: numbers, strings, lists and mappings, and nothing that can surprise."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scaleback.core.errors import SpecError, short
+
+LARGEST_FILE_BYTES = 1 << 20
+DEEPEST = 50
+"""Levels of nesting; a study has about ten."""
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The plain data in ``text``.
+
+    Raises:
+        SpecError: no YAML, or YAML with a tag, an alias, a date or a number that is not finite; one line.
+    """
+    try:
+        loader = _PlainLoader(text)
+        try:
+            data = loader.get_single_data()
+        finally:
+            loader.dispose()
+    # Besides its own errors, PyYAML lets through what Python's int, datetime and recursion limit say.
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        raise SpecError(f"{where}: is not plain YAML ({short(' '.join(str(error).split()))})") from None
+    _refuse_odd(data, where, 0)
+    return data
+
+
+def read_file(path: Path, where: str) -> str:
+    """The text of a small file.
+
+    Raises:
+        SpecError: too large, not UTF-8, not readable.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise SpecError(f"{where}: {path} must be at most {LARGEST_FILE_BYTES:,} bytes")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SpecError(f"{where}: {path} must be text in UTF-8") from None
+    except OSError as error:
+        raise SpecError(f"{where}: {path} cannot be read ({error.strerror})") from None
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; no error for a name that no file can have."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is such a file or folder; no error for a name that none can have."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _refuse_odd(value: object, where: str, depth: int) -> None:
+    if depth > DEEPEST:
+        raise SpecError(f"{where}: is nested deeper than {DEEPEST} levels")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_odd(name, where, depth + 1)
+            _refuse_odd(item, where, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_odd(item, where, depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{where}: numbers must be finite; got {value}")
+    elif isinstance(value, bytes | datetime.date):
+        raise SpecError(f"{where}: must be numbers, strings, lists and mappings; got {short(str(value))}")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases, which can make a small file mean a huge value."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
