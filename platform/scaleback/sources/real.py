@@ -180,7 +180,8 @@ def _opened(path: Path | Any, where: str) -> Iterator[Any]:
     except DataError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: is not an image that can be read ({' '.join(str(error).split())[:80]})") from error
+        reason = re.sub(r" <_io\.[^>]*>", "", " ".join(str(error).split()))
+        raise DataError(f"{where}: is not an image that can be read ({reason[:80]})") from error
 
 
 def _square(image: Any, size_px: int, channels: int) -> NDArray[np.uint8]:

@@ -85,12 +85,13 @@ def _sheets(runs: Sequence[tuple[Point, Run]], store: Store) -> list[Sheet]:
         seeds[run.seed] = (run.pretrain.population, max(held, run.images))
     sheets = []
     for title, seeds in list(by_source.values())[:MOST_SHEETS]:
-        first = [_first_images(store, *seeds[seed]) for seed in sorted(seeds)[:SHEET_SEEDS]]
-        rows = [row for row in first if row is not None]
+        first = {seed: _first_images(store, *seeds[seed]) for seed in sorted(seeds)[:SHEET_SEEDS]}
+        shown = {seed: row for seed, row in first.items() if row is not None}
+        rows = list(shown.values())
         if rows:
             count = min(len(row) for row in rows)
             png = contact_sheet(np.concatenate([row[:count] for row in rows]), count, SHEET_SIDE_PX)
-            seeds_shown = ", ".join(str(seed) for seed in sorted(seeds)[: len(rows)])
+            seeds_shown = ", ".join(str(seed) for seed in shown)
             sheets.append(Sheet(title=f"{title}: images 0 to {count - 1} of seeds {seeds_shown}, a row each", png=png))
     return sheets
 
