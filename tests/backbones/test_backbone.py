@@ -134,3 +134,9 @@ def test_what_cannot_be_built_is_refused_in_one_line(plain, line):
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(start)
     assert str(caught.value).endswith(end)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_channels_that_no_image_has_are_refused(channels):
+    with pytest.raises(SpecError, match=r"^channels: "):
+        Backbone.parse(VIT | {"channels": channels})

@@ -27,6 +27,7 @@ def test_two_workers_have_the_loss_curve_of_one(tiny, store, tmp_path):
     np.testing.assert_allclose([row["loss"] for row in pair], [row["loss"] for row in single], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_failure_in_a_worker_is_raised_as_what_it_was(tiny, store):
     from scaleback.cluster.group import pretrain_in_group
     from scaleback.core.errors import DivergedError

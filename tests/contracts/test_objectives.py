@@ -255,21 +255,24 @@ def test_weights_are_drawn_from_beta_and_the_two_kinds_half_and_half():
         ({}, {"source_classes": None}, r"labels: must be index for a source without labels; got 'source'"),
         ({}, {"source_classes": 1}, r"labels: needs at least two classes to tell apart; got 1"),
         ({"labels": "index"}, {"images": 1}, r"labels: needs at least two classes to tell apart; got 1"),
-        ({"mixup": 0.8}, {"batch_images": 7}, r"mixup: mixes pairs, so the batch must be even; got 7"),
-        ({"cutmix": 1.0}, {"batch_images": 7}, r"mixup: mixes pairs, so the batch must be even; got 7"),
     ],
 )
 def test_data_that_cannot_be_classified_are_refused(fields, given, line):
-    possible = {"source_classes": 4, "images": 8, "batch_images": 8}
+    possible = {"source_classes": 4, "images": 8}
     Classify(**fields).refuse(**possible)
     with pytest.raises(Refusal) as caught:
         Classify(**fields).refuse(**possible | given)
     assert f"{caught.value.field}: {caught.value}" == line
 
 
+def test_pairs_that_are_mixed_stay_together():
+    together = [Classify(**fields).slice_multiple for fields in ({}, {"mixup": 0.8}, {"cutmix": 1.0})]
+    assert together == [1, 2, 2]
+
+
 def test_one_image_a_class_needs_no_labels_and_its_trivial_loss_is_the_logarithm():
     objective = Classify(labels="index")
-    objective.refuse(source_classes=None, images=1_000, batch_images=64)
+    objective.refuse(source_classes=None, images=1_000)
     assert objective.trivial_loss(objective.classes(source_classes=None, images=1_000)) == math.log(1_000)
 
 

@@ -184,10 +184,7 @@ def test_updates_are_those_of_the_formula(spec, by_hand):
 
 
 @pytest.mark.parametrize(("kind", "field"), SETTINGS)
-def test_the_least_value_that_is_allowed_can_be_built(kind, field, tiny_vit, request):
-    if kind == "sgd":
-        reason = "SGD takes momentum 0 and torch refuses it with a bare ValueError, since timm's sgd is Nesterov's"
-        request.applymarker(pytest.mark.xfail(strict=True, raises=ValueError, reason=reason))
+def test_the_least_value_that_is_allowed_can_be_built(kind, field, tiny_vit):
     module = learner(tiny_vit)
     running = OPTIMIZERS[kind](lr=LR, weight_decay=WEIGHT_DECAY, **{field: 0.0}).build(module)
     module(batch()).total.backward()

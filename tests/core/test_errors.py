@@ -18,7 +18,6 @@ def test_errors_survive_the_way_from_a_worker(error):
     assert str(back) == "render/x: is missing"
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="Refusal is unpickled with its message only")
 def test_a_refusal_survives_the_way_from_a_worker():
     back = pickle.loads(pickle.dumps(errors.Refusal("views", "must hold one")))
     assert (back.field, str(back)) == ("views", "must hold one")

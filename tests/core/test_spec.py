@@ -179,7 +179,6 @@ def test_replace_refuses_paths_that_are_not_there(changes, start):
         Picture(shape=Square(side=2), more=(Disc(),)).replace(changes)
 
 
-@pytest.mark.xfail(strict=True, reason="pydantic copies the cached fingerprint along with the fields")
 def test_a_changed_copy_has_its_own_fingerprint():
     square = Square(side=2)
     assert square.fingerprint
@@ -192,7 +191,6 @@ class Frame(Spec):
     inside: Revised = Revised()
 
 
-@pytest.mark.xfail(strict=True, reason="a member equal to its default is left out with its revision")
 def test_a_bumped_revision_of_a_default_member_is_another_identity():
     assert Frame().canonical() == {"inside": {"revision": 2}}
 

@@ -108,7 +108,6 @@ def test_a_failure_record_goes_when_the_artifact_comes(store):
     assert store.failure("render/x") is None
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="failure() reads JSON without a check")
 def test_a_damaged_failure_record_is_named(store):
     store.put("render/x/failure.json", b'{"error": ')
     with pytest.raises(IntegrityError, match=r"render/x/failure\.json"):
@@ -221,18 +220,23 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
             Store(root).put("render/x/a.bin", b"abc")
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="create() lets OSError through, and is a run's first write")
 def test_a_folder_that_cannot_be_written_is_one_line_to_a_lease_too(tmp_path):
     (tmp_path / "taken").write_bytes(b"a file, not a folder")
     with pytest.raises(StoreError, match="cannot write"), Store(tmp_path / "taken").lease("render/x"):
         pass
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="get() lets every OSError through but a missing file")
 def test_a_root_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "taken").write_bytes(b"a file, not a folder")
     with pytest.raises(StoreError, match="taken"):
         Store(tmp_path / "taken").manifest("render/x")
+
+
+def test_a_folder_that_cannot_be_listed_is_one_line(tmp_path):
+    store = Store(tmp_path / ("l" * 300))
+    for name, act in (("listed", store.files), ("removed", store.remove)):
+        with pytest.raises(StoreError, match=rf"^{store.root}/render: cannot be {name}: [^\n]+$"):
+            act("render")
 
 
 def test_a_slash_after_the_root_changes_nothing(tmp_path):

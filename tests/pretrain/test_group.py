@@ -16,7 +16,7 @@ from scaleback.objectives import OBJECTIVES
 from scaleback.objectives.classify import Classify
 from scaleback.pretrain.loop import train
 from scaleback.pretrain.run import run_pretrain
-from scaleback.pretrain.state import NUMBERS
+from scaleback.pretrain.state import NUMBERS, TENSORS
 from scaleback.pretrain.world import World
 from scaleback.sources.population import Images
 from tests.pretrain.test_loop import CLASSES, RECIPE, STEPS, pictures, stopped_and_resumed, training
@@ -47,9 +47,7 @@ def member(rank, folder):
     done["cut"] = train(training(SMALL, CUT), world)
     done["dropping"] = train(training(DROPPING), world)
     done["one picture"] = train(training(DROPPING, PLAIN, objective=Classify(), images=ONE_PICTURE), world)
-    for name, backbone in (("classify", SMALL), ("dropping", DROPPING)):
-        store = Store(folder / "stores" / name)
-        done[f"{name} resumed"] = stopped_and_resumed(lambda backbone=backbone: training(backbone), store, world=world)
+    done["dropping resumed"] = stopped_and_resumed(lambda: training(DROPPING), Store(folder / "stopped"), world=world)
     for name, state in done.items():
         for file, data in state.save().items():
             path = folder / name / str(rank) / file
@@ -98,15 +96,16 @@ def test_two_workers_have_the_curve_of_one(name, recipe, left):
 @pytest.mark.parametrize("name", [*EXAMPLES, "cut", "dropping"])
 def test_all_workers_end_with_the_same_weights_and_curve_but_for_their_own_slice(name, left):
     first, second = files(left, name, 0), files(left, name, 1)
-    assert first["state.safetensors"] == second["state.safetensors"]
+    assert first[TENSORS] == second[TENSORS]
     for mine, theirs in zip(*(json.loads(one[NUMBERS])["rows"] for one in (first, second)), strict=True):
         assert mine["loss"] == theirs["loss"]
         assert mine["feature_std"] != theirs["feature_std"]
 
 
-@pytest.mark.parametrize("name", ["classify", "dropping"])
-def test_a_group_stopped_within_an_epoch_and_resumed_is_bit_equal_to_the_group_that_went_on(name, left):
-    assert files(left, f"{name} resumed") == files(left, name)
+def test_a_group_stopped_within_an_epoch_and_resumed_is_bit_equal_to_the_group_that_went_on(left):
+    assert files(left, "dropping resumed") == files(left, "dropping")
+    # What the other worker saw of its own slices before the stop is not kept: it is in no artifact.
+    assert files(left, "dropping resumed", 1)[TENSORS] == files(left, "dropping", 1)[TENSORS]
 
 
 def test_workers_drop_branches_of_their_own(left):
@@ -126,8 +125,5 @@ def test_only_the_first_worker_publishes(left):
     assert store.addresses("pretrain") == [spec.address]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only the micro-batch is checked to be even; a worker's odd slice fails as it is mixed"
-)
 def test_slices_of_odd_length_are_refused_where_pairs_are_mixed(left):
     assert {(left / f"odd-{rank}").read_text() for rank in range(WORKERS)} == {PlacementError.__name__}

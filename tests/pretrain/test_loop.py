@@ -331,7 +331,10 @@ def test_hooks_see_every_step_and_what_they_add_to_the_curve_survives_a_restart(
 
 def test_a_batch_that_does_not_divide_over_the_workers_is_refused(tiny_vit):
     recipe = RECIPE.replace({"accumulate": 2})
-    line = r"^recipe.batch_images: must divide into 6 slices \(3 workers x 2 micro-batches\); got 8$"
+    line = (
+        r"^recipe.batch_images: must be a multiple of 12 "
+        r"\(3 workers x 2 micro-batches x 2 images that stay together\); got 8$"
+    )
     with pytest.raises(PlacementError, match=line):
         train(training(tiny_vit, recipe), World(rank=0, size=3))
 

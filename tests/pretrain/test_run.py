@@ -149,7 +149,7 @@ def test_without_pre_training_the_weights_are_the_fresh_ones_that_a_run_starts_f
         ),
         (
             {"recipe": RECIPE.plain() | {"batch_images": 40, "accumulate": 8}, "objective": "1p-frac"},
-            "objective.mixup: mixes pairs, so the batch must be even; got 5",
+            "recipe.batch_images: must be a multiple of 16 (8 micro-batches x 2 images that stay together); got 40",
         ),
         (
             {"objective": "clasify"},

@@ -49,7 +49,7 @@ def rows(loss, rank, count=50):
     [(1.0, 9.0, True), (0.985, 9.0, True), (0.97, 9.0, False), (0.5, 1.0, True), (0.5, 1.6, False), (1.2, 9.0, True)],
 )
 def test_a_run_at_the_trivial_loss_or_of_rank_one_has_collapsed(share_of_trivial, rank, collapsed):
-    found = verdict(rows(share_of_trivial * math.log(10), rank), math.log(10))
+    found = verdict(rows(share_of_trivial * math.log(10), rank), trivial_loss=math.log(10), classes=10)
     assert found["collapsed"] is collapsed
     assert found["learnt_share"] == pytest.approx(1 - share_of_trivial)
     assert found["effective_rank"] == rank
@@ -57,8 +57,19 @@ def test_a_run_at_the_trivial_loss_or_of_rank_one_has_collapsed(share_of_trivial
 
 def test_the_final_loss_is_the_mean_of_the_last_tenth():
     curve = [{"loss": float(number), "effective_rank": 5.0} for number in range(40)]
-    assert verdict(curve, 100.0)["loss"] == (36 + 37 + 38 + 39) / 4
-    assert verdict(curve[:3], 100.0)["loss"] == 2
+    assert verdict(curve, trivial_loss=100.0, classes=10)["loss"] == (36 + 37 + 38 + 39) / 4
+    assert verdict(curve[:3], trivial_loss=100.0, classes=10)["loss"] == 2
+
+
+def test_a_run_that_tells_two_classes_apart_has_not_collapsed():
+    # The loss at half its trivial value, features at two points of some spread: a rank of 1.3,
+    # where runs on two plain textures end at an accuracy of 1.
+    label_B = torch.arange(64) % 2
+    features = (2.0 * label_B - 1)[:, None] * normal(1, 16, seed=1) + 0.005 * normal(64, 16)
+    found = verdict(
+        [{"loss": 0.5 * math.log(2), "effective_rank": effective_rank(features)}], trivial_loss=math.log(2), classes=2
+    )
+    assert found["collapsed"] is False
 
 
 def losses(total, accuracy=0.0):

@@ -42,10 +42,10 @@ def test_planning_touches_nothing(store, tmp_path):
 def test_stages_that_runs_share_are_counted_once(store):
     tuned = changed(STUDY, axes=["evaluations.knn.neighbours=3,5"])
     plan = plan_study(tuned, store)
-    assert len(plan.runs) == (1 + 8) * len(SEEDS)
+    assert len(plan.runs) == 2 * POINTS * len(SEEDS)  # the axis matters to the baseline too
     assert len(plan.pretrains) == 4 * len(SEEDS)  # as without the new axis
     knn = [spec for spec in plan.evaluates.values() if spec.short == "knn"]
-    assert len(knn) == 9 * len(SEEDS)  # the axis, and the baseline's own
+    assert len(knn) == 2 * POINTS * len(SEEDS)
     assert len(plan.evaluates) == len(knn) + POINTS * len(SEEDS) * (KINDS - 1)
 
 

@@ -121,7 +121,7 @@ def test_dotted_fields_are_replaced_and_the_rest_is_left_alone():
         ({"backbone.image_px": 25}, "backbone.image_px: must divide into patches of 8 px; got 25"),
         (
             {"objective.mixup": 0.8, "recipe.batch_images": 31},
-            "objective.mixup: mixes pairs, so the batch must be even; got 31",
+            "recipe.batch_images: must be a multiple of 2 (2 images that stay together); got 31",
         ),
         (
             {"target.data": "ofdb"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -52,7 +52,7 @@ class Backbone(Spec):
     model: str
     """Name in timm, such as ``vit_tiny_patch16_224`` or ``resnet50``."""
     image_px: int = Field(ge=4)
-    channels: int = Field(3, ge=1)
+    channels: Literal[1, 3] = 3
     patch_px: int | None = Field(None, ge=1)
     width: int | None = Field(None, ge=1)
     depth: int | None = Field(None, ge=1)

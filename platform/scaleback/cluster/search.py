@@ -13,6 +13,7 @@ from scaleback.cluster.progress import Progress
 from scaleback.cluster.render import render
 from scaleback.cluster.stages import complete
 from scaleback.cluster.watcher import Watcher
+from scaleback.core.errors import PlacementError, Refusal
 from scaleback.core.store import Store
 from scaleback.evaluations.run import SCORES
 from scaleback.sources.population import Population
@@ -45,6 +46,7 @@ def run_study(study: Study, store: Store, placement: Placement, progress: Progre
     searches = searches_left(study, store)
     if not to_do and not searches:
         return Outcome(0, failed)
+    _refuse_workers(to_do, placement)
     progress.note("starting Ray")
     with runtime.cluster(placement):
         progress.note(runtime.where())
@@ -135,6 +137,15 @@ def _render_all(to_do: Sequence[Planned], store: Store, progress: Progress) -> N
             known = wanted.get(population.address, (population, 0))[1]
             wanted[population.address] = (population, max(known, images))
     render(store, list(wanted.values()), progress=progress.rendered)
+
+
+def _refuse_workers(to_do: Iterable[Planned], placement: Placement) -> None:
+    for spec in (planned.run.pretrain for planned in to_do):
+        try:
+            if spec is not None:
+                spec.recipe.slice_images(placement.workers, spec.objective.slice_multiple)
+        except Refusal as error:
+            raise PlacementError(f"placement.workers: {error.field} {error}") from None
 
 
 def _lasting(planned: Planned, store: Store) -> bool:

@@ -15,7 +15,7 @@ from scaleback.cluster.placement import Placement, load_placement
 from scaleback.cluster.runtime import in_job
 from scaleback.core import units
 from scaleback.core.errors import InputError, SpecError, short, unknown
-from scaleback.core.plain import exists
+from scaleback.core.plain import beside, exists
 from scaleback.core.spec import Plain
 from scaleback.core.store import Store
 from scaleback.sources import REAL_SOURCES
@@ -99,22 +99,23 @@ def _target_settings(target: str | None) -> list[str]:
         return [f"target.data={target}"]
     kind = {".parquet": "parquet", ".npz": "arrays"}.get(Path(target).suffix, "folder")
     if not exists(target):
-        raise SpecError(f"--target: {unknown('source or path', target, [*REAL_SOURCES, *_beside(target)])}")
+        raise SpecError(f"--target: {unknown('source or path', target, [*REAL_SOURCES, *beside(target)])}")
     size = {} if kind == "arrays" else {"size_px": OWN_DATA_PX}
     return [f"target.data={json.dumps({'kind': kind, 'path': target, **size}, ensure_ascii=False)}"]
-
-
-def _beside(path: str) -> list[str]:
-    parent = Path(path).parent
-    return [str(entry) for entry in parent.iterdir()] if parent.is_dir() else []
 
 
 def placed(options: Namespace) -> tuple[Placement, Store]:
     """The placement and the store that the options name."""
     placement = load_placement(options.placement, {"storage": options.storage} if options.storage else {})
     store = Store(_rooted(placement.storage))
-    if store.local and exists(store.root) and not Path(store.root).is_dir():
-        raise InputError(f"--storage: must be a folder; got {short(placement.storage)}")
+    if store.local:
+        try:
+            os.stat(store.path(""))  # ends in a slash, so a file is refused too
+        except FileNotFoundError:
+            pass  # made when it is first written to
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", error)
+            raise InputError(f"--storage: must be a folder; got {short(placement.storage)} ({reason})") from None
     return placement, store
 
 
@@ -169,7 +170,8 @@ def run(study: Study, options: Namespace) -> int:
         _print_table(written["content"])
         for line in outcome.failed[:LISTED_FAILURES]:
             print(f"failed: {line}", file=sys.stderr)
-        print(f"\n{outcome.started} runs in {units.duration(facts['wall_s'])}. Report: {written['report']}")
+        done = "Interrupted after" if outcome.interrupted else f"{outcome.started} runs in"
+        print(f"\n{done} {units.duration(facts['wall_s'])}. Report: {written['report']}")
     if outcome.interrupted:
         return INTERRUPTED
     return SOME_FAILED if outcome.failed else OK

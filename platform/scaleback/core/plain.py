@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """The plain data in ``text``.
 
     Raises:
-        SpecError: no YAML, or YAML with a tag, an alias, a date or a number that is not finite; one line.
+        SpecError: no YAML, or YAML with a tag, an alias, a date or a number that no float can hold; one line.
     """
     try:
         loader = _PlainLoader(text)
@@ -28,10 +28,10 @@ def parse_yaml(text: str, where: str) -> Any:
             data = loader.get_single_data()
         finally:
             loader.dispose()
-    # Besides its own errors, PyYAML lets through what Python's int, datetime and recursion limit say.
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+    # Besides its own errors, PyYAML lets through what Python's numbers, dates and recursion limit say.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise SpecError(f"{where}: is not plain YAML ({short(' '.join(str(error).split()))})") from None
-    _refuse_odd(data, where, 0)
+    _refuse_odd(data, where, 1)
     return data
 
 
@@ -67,8 +67,16 @@ def exists(path: str | Path) -> bool:
         return False
 
 
+def beside(path: str | Path) -> list[str]:
+    """What lies in the folder of a file, so that a refusal can name the nearest; nothing if there is no such folder."""
+    try:
+        return [str(entry) for entry in Path(path).parent.iterdir()]
+    except (OSError, ValueError):
+        return []
+
+
 def _refuse_odd(value: object, where: str, depth: int) -> None:
-    if depth > DEEPEST:
+    if depth > DEEPEST and isinstance(value, dict | list):
         raise SpecError(f"{where}: is nested deeper than {DEEPEST} levels")
     if isinstance(value, dict):
         for name, item in value.items():
@@ -79,14 +87,19 @@ def _refuse_odd(value: object, where: str, depth: int) -> None:
             _refuse_odd(item, where, depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
         raise SpecError(f"{where}: numbers must be finite; got {value}")
-    elif isinstance(value, bytes | datetime.date):
+    elif isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise SpecError(f"{where}: numbers must be at most {sys.float_info.max:.1e}; got {value.bit_length():,} bits")
+    elif value is not None and not isinstance(value, int | float | str):
         raise SpecError(f"{where}: must be numbers, strings, lists and mappings; got {short(str(value))}")
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases, which can make a small file mean a huge value."""
+    """Safe YAML without tags, and without aliases, which can make a small file mean a huge value."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not allowed")
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) is not None:
+            raise yaml.YAMLError("tags are not allowed")
         return super().compose_node(parent, index)

@@ -106,17 +106,19 @@ class Store:
     def remove(self, name: str) -> None:
         """Delete a file or an artifact; what is not there is not an error."""
         path = self.path(name)
-        kind = self._fs.get_file_info(path).type
-        if kind == arrow_fs.FileType.Directory:
-            self._fs.delete_dir(path)
-        elif kind == arrow_fs.FileType.File:
-            self._fs.delete_file(path)
+        with self._told(name, "cannot be removed"):
+            kind = self._fs.get_file_info(path).type
+            if kind == arrow_fs.FileType.Directory:
+                self._fs.delete_dir(path)
+            elif kind == arrow_fs.FileType.File:
+                self._fs.delete_file(path)
 
     def files(self, folder: str) -> list[str]:
         """Names of all files below ``folder``, sorted, at any depth: one listing."""
         selector = arrow_fs.FileSelector(self.path(folder), recursive=True, allow_not_found=True)
         start = len(self._base) + 1
-        found = self._fs.get_file_info(selector)
+        with self._told(folder, "cannot be listed"):
+            found = self._fs.get_file_info(selector)
         files = (info.path[start:] for info in found if info.type == arrow_fs.FileType.File)
         return sorted(name for name in files if not name.endswith(TEMPORARY))
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
 from scaleback.evaluations.base import Evaluation, Score, Task
+from scaleback.objectives.classify import Classify
 from scaleback.recipes import FINETUNE_RECIPES, FinetuneRecipe
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ class FineTune(Evaluation):
             raise Refusal("marks_images", refusal(f"must end with the budget, {self.recipe.budget_images}", marks[-1]))
         if len(self.recipe.views) != 1:
             raise Refusal("recipe.views", refusal("must be one augmentation", len(self.recipe.views)))
+        self.recipe.slice_images(1, self._objective.slice_multiple)
         return self
+
+    @property
+    def _objective(self) -> Classify:
+        return Classify(smoothing=self.smoothing, mixup=self.mixup, cutmix=self.cutmix)
 
     def training_images(self) -> int:
         return self.recipe.budget_images
@@ -49,14 +55,12 @@ class FineTune(Evaluation):
         import torch
 
         from scaleback.core import seeds
-        from scaleback.objectives.classify import Classify
         from scaleback.pretrain.loop import Training, train
         from scaleback.pretrain.run import width_of
 
-        objective = Classify(smoothing=self.smoothing, mixup=self.mixup, cutmix=self.cutmix)
         generator = torch.Generator().manual_seed(seeds.key("fine-tuned head", task.seed) >> 1)
         width = width_of(task.backbone)
-        learner = objective.build(task.backbone, width=width, classes=task.classes, generator=generator)
+        learner = self._objective.build(task.backbone, width=width, classes=task.classes, generator=generator)
         training = Training(
             learner=learner,
             views=1,
@@ -94,16 +98,20 @@ class _Marker:
 
     def __init__(self, spec: FineTune, task: Task) -> None:
         batch = spec.recipe.batch_images
-        # The step that reaches a mark: the first with at least as many images behind it.
-        self._steps = {min(spec.recipe.steps, -(-mark // batch)): mark for mark in spec.marks_images}
+        # The step that reaches a mark: the first with at least as many images behind it. It may reach several.
+        self._marks: dict[int, list[int]] = {}
+        for mark in spec.marks_images:
+            self._marks.setdefault(min(spec.recipe.steps, -(-mark // batch)), []).append(mark)
         self._spec, self._task = spec, task
 
     def __call__(self, state: TrainState) -> None:
-        if state.step not in self._steps:
+        marks = self._marks.get(state.step)
+        if not marks:
             return
         accuracy = self._test(state)
-        state.rows.append({"images_seen": self._steps[state.step], self.KEY: accuracy})
-        self._task.report(state.rows[-1])
+        for mark in marks:
+            state.rows.append({"images_seen": mark, self.KEY: accuracy})
+            self._task.report(state.rows[-1])
 
     def scored(self, state: TrainState) -> dict[int, float]:
         """Accuracy at each mark."""

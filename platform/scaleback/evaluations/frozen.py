@@ -83,7 +83,8 @@ class KNN(_Frozen):
 
         similarity_MN = F.normalize(test_MD, dim=1) @ F.normalize(train_ND, dim=1).T
         near = similarity_MN.topk(min(self.neighbours, len(train_ND)), dim=1)
-        weight_MK = (near.values / self.temperature).exp()
+        # Relative to the nearest, which leaves the vote as it is and keeps a low temperature from overflowing.
+        weight_MK = ((near.values - near.values[:, :1]) / self.temperature).exp()
         vote_MK = torch.zeros(len(test_MD), classes)
         vote_MK.scatter_add_(1, torch.from_numpy(label_N)[near.indices], weight_MK)
         return np.asarray(vote_MK.argmax(1).numpy(), np.int64)

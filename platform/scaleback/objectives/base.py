@@ -23,8 +23,13 @@ class Objective(Spec, ABC):
     views: ClassVar[int] = 1
     """Views of an image that the method compares."""
 
+    @property
+    def slice_multiple(self) -> int:
+        """Images that must be together on a worker, so a worker's slice of a batch holds a multiple of them."""
+        return 1
+
     @abstractmethod
-    def refuse(self, *, source_classes: int | None, images: int, batch_images: int) -> None:
+    def refuse(self, *, source_classes: int | None, images: int) -> None:
         """Raise Refusal if the method cannot work on data of so many classes (None: unlabelled) and images."""
 
     @abstractmethod

@@ -32,14 +32,16 @@ class Classify(Objective):
     cutmix: float = Field(0.0, ge=0)
     """The same for CutMix; with both on, each batch takes one of them, half and half."""
 
-    def refuse(self, *, source_classes: int | None, images: int, batch_images: int) -> None:
+    @property
+    def slice_multiple(self) -> int:
+        return 2 if self.mixup or self.cutmix else 1  # pairs are mixed
+
+    def refuse(self, *, source_classes: int | None, images: int) -> None:
         if self.labels == "source" and source_classes is None:
             raise Refusal("labels", refusal("must be index for a source without labels", self.labels))
         classes = self.classes(source_classes=source_classes, images=images)
         if classes < 2:
             raise Refusal("labels", refusal("needs at least two classes to tell apart", classes))
-        if (self.mixup or self.cutmix) and batch_images % 2:
-            raise Refusal("mixup", refusal("mixes pairs, so the batch must be even", batch_images))
 
     def classes(self, *, source_classes: int | None, images: int) -> int:
         if self.labels == "index":

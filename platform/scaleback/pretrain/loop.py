@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from scaleback.core import seeds
-from scaleback.core.errors import PlacementError
+from scaleback.core.errors import PlacementError, Refusal
 from scaleback.objectives.learners.base import Batch, Learner, Losses
 from scaleback.pretrain.checkpoint import Checkpoints
 from scaleback.pretrain.order import BatchOrder
@@ -61,7 +61,10 @@ def train(
         PlacementError: the batch cannot be cut into equal slices.
     """
     recipe, learner = training.recipe, training.learner.to(world.device)
-    slice_images = _slice_images(recipe, world)
+    try:
+        slice_images = recipe.slice_images(world.size, learner.slice_multiple)
+    except Refusal as error:
+        raise PlacementError(f"{error.field}: {error}") from None
     optimizer = recipe.optimizer.build(learner)
     state = TrainState(learner, optimizer, Average(learner, recipe.ema) if recipe.ema else None)
     _restore(state, checkpoints, world)
@@ -161,16 +164,6 @@ def _save_if_due(state: TrainState, checkpoints: Checkpoints, world: World) -> N
     """Worker 0 says when, by its clock, and saves; the others learn of it, so that all are at the same step."""
     if world.told_by_first(checkpoints.due) and world.first:
         checkpoints.save(state)
-
-
-def _slice_images(recipe: Recipe, world: World) -> int:
-    parts = world.size * recipe.accumulate
-    if recipe.batch_images % parts:
-        raise PlacementError(
-            f"recipe.batch_images: must divide into {parts} slices ({world.size} workers x {recipe.accumulate} "
-            f"micro-batches); got {recipe.batch_images}"
-        )
-    return recipe.batch_images // parts
 
 
 def _averaging(model: nn.Module, last: bool) -> Any:

@@ -64,7 +64,7 @@ def run_pretrain(
         {WEIGHTS: save_tensors(state.weights("backbone.")), CURVE: json.dumps(state.rows, sort_keys=True).encode()},
         spec=spec,
         record={
-            **verdict(state.rows, spec.objective.trivial_loss(spec.classes)),
+            **verdict(state.rows, trivial_loss=spec.objective.trivial_loss(spec.classes), classes=spec.classes),
             "accuracy": state.rows[-1].get("accuracy"),
             "images_seen": state.step * spec.recipe.batch_images,
             "timm": {"model_name": spec.backbone.model, **spec.backbone.timm_arguments()},

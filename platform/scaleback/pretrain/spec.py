@@ -48,6 +48,7 @@ class Pretrain(Spec):
 
 def refuse_impossible(source: Source, images: int, objective: Objective, recipe: Recipe) -> None:
     """Raise Refusal if these do not fit together; fields are named as in ``Pretrain`` and in a run."""
+    recipe.slice_images(1, objective.slice_multiple)
     available = source.available()
     if available is not None and images > available:
         raise Refusal("images", refusal(f"must be at most the {available:,} of source {source.short}", images))
@@ -55,7 +56,6 @@ def refuse_impossible(source: Source, images: int, objective: Objective, recipe:
         rule = f"must be one augmentation, or one for each of the {objective.views} views of {objective.short}"
         raise Refusal("recipe.views", refusal(rule, len(recipe.views)))
     try:
-        micro_batch = recipe.batch_images // recipe.accumulate
-        objective.refuse(source_classes=source.classes(images), images=images, batch_images=micro_batch)
+        objective.refuse(source_classes=source.classes(images), images=images)
     except Refusal as error:
         raise Refusal(f"objective.{error.field}", str(error)) from None

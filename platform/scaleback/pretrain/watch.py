@@ -73,8 +73,11 @@ def effective_rank(features_BD: Tensor) -> float:
     return float(torch.exp(-(share * share.clamp(min=1e-30).log()).sum()))
 
 
-def verdict(rows: list[Row], trivial_loss: float) -> dict[str, float | bool]:
-    """How a run ended: final loss, how far below the trivial loss, whether it collapsed."""
+def verdict(rows: list[Row], *, trivial_loss: float, classes: int) -> dict[str, float | bool]:
+    """How a run ended: final loss, how far below the trivial loss, whether it collapsed.
+
+    Two classes that are told apart lie on a line, so with two the rank says nothing.
+    """
     tail = rows[-max(1, round(TAIL * len(rows))) :]
     loss = sum(row["loss"] for row in tail) / len(tail)
     learnt = 1 - loss / trivial_loss
@@ -84,5 +87,5 @@ def verdict(rows: list[Row], trivial_loss: float) -> dict[str, float | bool]:
         "trivial_loss": trivial_loss,
         "learnt_share": learnt,
         "effective_rank": rank,
-        "collapsed": bool(learnt < LEARNT_LEAST or rank < RANK_LEAST),
+        "collapsed": bool(learnt < LEARNT_LEAST or (rank < RANK_LEAST and classes != 2)),
     }

@@ -63,9 +63,10 @@ class Augmenter:
         draw = seeds.uniform(self._keys["geometry"], counter_B, GEOMETRY_SLOTS).T
         low, high = spec.crop_scale
         area = low + (high - low) * draw[0]
-        narrow, wide = math.log(spec.crop_ratio[0]), math.log(spec.crop_ratio[1])
+        # A crop of this area lies in the image if its aspect ratio is within [area, 1 / area]; torchvision redraws
+        # until it is. Where no declared ratio fits, the sides are cut to the image's.
+        narrow, wide = (np.clip(math.log(bound), np.log(area), -np.log(area)) for bound in spec.crop_ratio)
         ratio = np.exp(narrow + (wide - narrow) * draw[1])
-        # A side that would leave the image is cut to it; torchvision redraws ten times and then does much the same.
         width, height = np.minimum(np.sqrt(area * ratio), 1), np.minimum(np.sqrt(area / ratio), 1)
         shift_x, shift_y = (2 * draw[2] - 1) * (1 - width), (2 * draw[3] - 1) * (1 - height)
         sign_x = np.where(draw[4] < spec.flip_horizontal, -1.0, 1.0)
@@ -93,7 +94,11 @@ class Augmenter:
         from kornia.filters import gaussian_blur2d
 
         spec, draw = self._spec, self._draw("colour", counter_B, COLOUR_SLOTS).T
-        factor = [1 + strength * (2 * draw[slot] - 1) for slot, strength in enumerate(spec.jitter[:3])]
+        lows = [max(0.0, 1 - strength) for strength in spec.jitter[:3]]  # a negative factor would invert
+        factor = [
+            low + (1 + strength - low) * draw[slot]
+            for slot, (low, strength) in enumerate(zip(lows, spec.jitter, strict=False))
+        ]
         jittered = (view_BCHW * _cast(factor[0])).clamp(0, 1)
         jittered = _blend(gray(jittered).mean((1, 2, 3), keepdim=True), jittered, factor[1])
         jittered = _blend(gray(jittered), jittered, factor[2])

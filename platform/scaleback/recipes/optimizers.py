@@ -46,13 +46,14 @@ class AdamW(_Optimizer):
 
 
 class SGD(_Optimizer):
-    """Stochastic gradient descent with Nesterov momentum, as timm's ``sgd``."""
+    """Stochastic gradient descent with Nesterov momentum, as timm's ``sgd``; momentum 0 is plain descent."""
 
     kind: Literal["sgd"] = "sgd"
     momentum: float = Field(0.9, ge=0, lt=1)
 
     def settings(self) -> dict[str, Any]:
-        return {"opt": "sgd", "momentum": self.momentum}
+        # torch refuses Nesterov's update without momentum; timm's "momentum" is the same optimizer without it.
+        return {"opt": "sgd" if self.momentum else "momentum", "momentum": self.momentum}
 
 
 class Muon(_Optimizer):

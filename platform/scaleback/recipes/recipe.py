@@ -57,6 +57,24 @@ class Recipe(Spec):
         """Optimizer steps of the run; a last, incomplete batch is left out."""
         return self.budget_images // self.batch_images
 
+    def slice_images(self, workers: int, multiple: int) -> int:
+        """Images of one worker's part of one micro-batch.
+
+        Args:
+            workers: size of the group.
+            multiple: images that must be together on a worker.
+
+        Raises:
+            Refusal: the batch cannot be cut so; the field is ``recipe.batch_images``.
+        """
+        slices = workers * self.accumulate
+        if self.batch_images % (slices * multiple):
+            why = {"workers": workers, "micro-batches": self.accumulate, "images that stay together": multiple}
+            factors = " x ".join(f"{number} {name}" for name, number in why.items() if number > 1)
+            rule = f"must be a multiple of {slices * multiple} ({factors})"
+            raise Refusal("recipe.batch_images", refusal(rule, self.batch_images))
+        return self.batch_images // slices
+
     def lr_at(self, images_seen: int) -> float:
         """Learning rate of the step that brings the run to ``images_seen``."""
         peak = self.optimizer.lr

@@ -15,8 +15,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from scaleback.core import units
+from scaleback.scaling.fits import StudyLaw
 from scaleback.scaling.intervals import over_seeds
-from scaleback.scaling.laws import Fitted
 from scaleback.scaling.table import Cell
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a5195", "#444444")
@@ -44,7 +44,8 @@ LOG_SPREAD = 4
 def drawn(draw: Callable[[Axes], None], *, height: float = HEIGHT_INCHES, width: float = WIDTH_INCHES) -> str:
     """One figure as an ``<svg>`` element."""
     with rc_context(cast(Any, STYLE)):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height))
+        figure.subplots_adjust(left=0.1, right=0.98, bottom=0.52 / height, top=1 - 0.12 / height)  # inches
         draw(figure.add_subplot())
         sink = io.StringIO()
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -76,23 +77,23 @@ def curve(cells: Sequence[Cell], field: str, baselines: Sequence[Cell], ylabel: 
     return drawn(draw)
 
 
-def law(field: str, counts: Sequence[float], errors: Sequence[float], fitted: Fitted, title: str) -> str:
-    """Every run's error, the fitted law, its 95 % band and its floor."""
+def laws(field: str, fits: Sequence[StudyLaw]) -> str:
+    """Every run's error, the fitted laws and their 95 % bands."""
 
     def draw(axes: Axes) -> None:
-        line = np.geomspace(min(counts), max(counts), 200)
-        low, high = fitted.band(line)
-        axes.fill_between(
-            line, 100 * low, 100 * high, color=COLOURS[0], alpha=0.15, linewidth=0, label="95 % of bootstrap"
-        )
-        axes.plot(line, 100 * fitted.law(line), color=COLOURS[0], label="offset + A n^-a")
-        axes.plot(counts, 100 * np.asarray(errors), "o", color=COLOURS[1], markersize=4, alpha=0.6, label="one run")
-        axes.axhline(100 * fitted.law.offset, color=BASELINE_COLOUR, linestyle=":", label="offset")
-        _scale_x(axes, counts)
+        for colour, fit in zip(_cycle(), fits, strict=False):
+            axes.plot(fit.counts, 100 * np.asarray(fit.errors), "o", color=colour, markersize=3, alpha=0.6)
+            if fit.fitted is None:
+                continue
+            line = np.geomspace(min(fit.counts), max(fit.counts), 100)
+            low, high = fit.fitted.band(line)
+            axes.fill_between(line, 100 * low, 100 * high, color=colour, alpha=0.12, linewidth=0)
+            axes.plot(line, 100 * fit.fitted.law(line), color=colour, label=fit.group or "offset + A n^-a")
+        _scale_x(axes, [count for fit in fits for count in fit.counts])
         axes.set_xlabel(field)
         axes.set_ylabel("error, %")
-        axes.set_title(title, fontsize=10)
-        axes.legend()
+        if any(fit.fitted for fit in fits):
+            axes.legend()
 
     return drawn(draw)
 
@@ -123,9 +124,13 @@ def heat_map(cells: Sequence[Cell], across: str, down: str, label: str) -> str:
     """Mean of a measure over two axes, the number written in each field."""
     columns = sorted({cell.values[across] for cell in cells})
     rows = sorted({cell.values[down] for cell in cells}, reverse=True)
-    grid = np.full((len(rows), len(columns)), np.nan)
+    means: dict[tuple[int, int], list[float]] = {}
     for cell in cells:
-        grid[rows.index(cell.values[down]), columns.index(cell.values[across])] = 100 * cell.interval.mean
+        place = (rows.index(cell.values[down]), columns.index(cell.values[across]))
+        means.setdefault(place, []).append(100 * cell.interval.mean)
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for place, values in means.items():
+        grid[place] = np.mean(values)
 
     def draw(axes: Axes) -> None:
         image = axes.imshow(grid, cmap="viridis", aspect="auto")

@@ -15,11 +15,18 @@ from scaleback.scaling.table import Cell
 class StudyLaw:
     """One fit, or why there is none."""
 
-    title: str
+    measure: str
+    group: str
+    """Values of the other axes, such as ``source.delta = 0.2``; empty without any."""
     counts: Sequence[float]
     errors: Sequence[float]
     fitted: Fitted | None
     refused: str | None
+
+    @property
+    def title(self) -> str:
+        """``finetune.accuracy@2000, source.delta = 0.2``."""
+        return f"{self.measure}, {self.group}" if self.group else self.measure
 
     def plain(self) -> dict[str, Any]:
         """As stored and printed."""
@@ -59,10 +66,9 @@ def study_laws(content: Content) -> list[StudyLaw]:
 
 
 def _law(name: str, measure: Shown, rest: str, cells: Sequence[Cell]) -> StudyLaw:
-    title = f"{measure.label}{', ' + rest if rest else ''}"
     counts = [float(cell.values[name]) for cell in cells for _ in cell.by_seed]
     errors = [1 - value for cell in cells for value in cell.by_seed.values()]
     try:
-        return StudyLaw(title, counts, errors, fit_power_law(counts, errors), None)
+        return StudyLaw(measure.label, rest, counts, errors, fit_power_law(counts, errors), None)
     except FitError as error:
-        return StudyLaw(title, counts, errors, None, str(error))
+        return StudyLaw(measure.label, rest, counts, errors, None, str(error))

@@ -32,7 +32,7 @@ def render_report(content: Content) -> str:
         findings=findings(content),
         sections=[_measure_section(content, measure) for measure in content.measures],
         training=_training_section(content),
-        laws=[_law_section(content.fit_field, law) for law in study_laws(content) if content.fit_field],
+        laws=_law_sections(content),
         pareto=_pareto_section(content),
         sheets=[{"title": sheet.title, "data": base64.b64encode(sheet.png).decode()} for sheet in content.sheets],
     )
@@ -77,29 +77,46 @@ def _training_section(content: Content) -> dict[str, Any] | None:
     others = [cell for cell in content.cells(measure) if not cell.baseline]
     ranked = [cell.point for cell in sorted(others, key=lambda cell: -cell.interval.mean)]
     spread = np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN_CURVES - 1, len(ranked))).round().astype(int))
-    shown = [*content.baselines[:1], *(ranked[place] for place in spread)]
+    shown = [*(point for point in content.baselines[:1] if point in curves), *(ranked[place] for place in spread)]
     if not shown:
         return None
     drawing = figures.training({point: curves[point] for point in shown}, shown, content.reach)
     return {"figure": Markup(drawing), "reach": reached(content)}
 
 
-def _law_section(field: str, law: StudyLaw) -> dict[str, Any]:
-    if law.fitted is None:
-        return {"title": law.title, "refused": law.refused}
+def _law_sections(content: Content) -> list[dict[str, Any]]:
+    """One figure a measure, and a row of parameters for each law in it."""
+    by_measure: dict[str, list[StudyLaw]] = {}
+    for law in study_laws(content):
+        by_measure.setdefault(law.measure, []).append(law)
+    return [
+        {
+            "title": measure,
+            "figure": Markup(figures.laws(content.fit_field or "", laws)),
+            "rows": [_law_row(law) for law in laws],
+        }
+        for measure, laws in by_measure.items()
+    ]
+
+
+def _law_row(law: StudyLaw) -> dict[str, Any]:
     fit = law.fitted
+    if fit is None:
+        return {"group": law.group, "refused": law.refused}
     return {
-        "title": law.title,
+        "group": law.group,
         "refused": None,
-        "figure": Markup(figures.law(field, law.counts, law.errors, fit, law.title)),
         "parameters": [
-            ("offset", f"{fit.law.offset:.4f}", _ends(fit.offset)),
-            ("A", f"{fit.law.scale:.4f}", _ends(fit.scale)),
-            ("a", f"{fit.law.exponent:.4f}", _ends(fit.exponent)),
+            f"{value:.3g} [{low:.3g}, {high:.3g}]"
+            for value, (low, high) in (
+                (fit.law.offset, fit.offset),
+                (fit.law.scale, fit.scale),
+                (fit.law.exponent, fit.exponent),
+            )
         ],
         "explained": f"{100 * fit.explained:.0f} %",
-        "determined": fit.determined,
         "residual": f"{100 * fit.residual_std:.1f} points",
+        "determined": "yes" if fit.determined else "no",
     }
 
 
@@ -112,10 +129,6 @@ def _pareto_section(content: Content) -> dict[str, Any] | None:
     ordered: Sequence[Cell] = sorted(front, key=lambda cell: content.cost[cell.point])
     rows = [(cell.point, f"{content.cost[cell.point]:,.0f}", accuracy(cell.interval)) for cell in ordered]
     return {"figure": Markup(drawing), "rows": rows}
-
-
-def _ends(ends: tuple[float, float]) -> str:
-    return f"[{ends[0]:.4f}, {ends[1]:.4f}]"
 
 
 def _is_number(value: Any) -> bool:

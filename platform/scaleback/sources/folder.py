@@ -20,8 +20,8 @@ from scaleback.sources.real import (
     check_header,
     decode_file,
     existing,
-    held_out,
     natural,
+    own_split,
     unlabelled,
 )
 
@@ -111,10 +111,8 @@ def _listing(path: str, split: Split, test_share: float) -> _Listing:
     if not files:
         raise DataError(f"{own or root}: holds no image ({', '.join(sorted(SUFFIXES))})")
     if own is None:
-        kept_N = held_out(label_N, test_share, split)
+        kept_N = own_split(label_N, test_share, split, root)
         files, label_N = [files[place] for place in kept_N], label_N[kept_N]
-        if not files:
-            raise DataError(f"{root}: holds too few images for a {split} split at test_share {test_share}")
     stated = [(str(file.relative_to(root)), file.stat().st_size) for file in files]
     digest = hashlib.sha256(repr(stated).encode()).hexdigest()
     return _Listing(tuple(str(file) for file in files), label_N, tuple(names), digest)

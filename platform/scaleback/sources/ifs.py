@@ -61,14 +61,19 @@ def singular_values(rng: np.random.Generator, *, maps: int, sigma: float) -> NDA
     left = sigma
     for index in range(maps - 1):
         slack = left - 3 * (maps - index - 1)
-        first = rng.uniform(max(0.0, slack / 3), min(1.0, left))
+        first = _between(rng, slack / 3, min(1.0, left))
         left, slack = left - first, slack - first
-        second = rng.uniform(max(0.0, slack / 2), min(first, left / 2))
+        second = _between(rng, slack / 2, min(first, left / 2))
         left -= 2 * second
         values[index] = first, second
-    second = rng.uniform(max(0.0, (left - 1) / 2), left / 3)
+    second = _between(rng, (left - 1) / 2, left / 3)
     values[-1] = left - 2 * second, second
     return values
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    """Uniform from max(low, 0); where rounding leaves no room, ``high``."""
+    return rng.uniform(min(max(0.0, low), high), high)
 
 
 def multiplied(system_M6: System, delta: float, draw_M6: NDArray[np.float64]) -> System:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from scaleback.core import seeds
 from scaleback.core.errors import DataError, Refusal, refusal, unknown
-from scaleback.core.plain import exists
+from scaleback.core.plain import beside, exists
 from scaleback.sources.base import UNLABELLED, Samples, Source
 
 Split = Literal["train", "test"]
@@ -109,12 +109,23 @@ def held_out(label_N: NDArray[np.int64], share: float, split: Split) -> NDArray[
     return np.sort(order_N[:test] if split == "test" else order_N[test:])
 
 
+def own_split(label_N: NDArray[np.int64], share: float, split: Split, where: object) -> NDArray[np.int64]:
+    """``held_out``, of which something is left.
+
+    Raises:
+        DataError: no image falls to the split.
+    """
+    kept_N = held_out(label_N, share, split)
+    if not len(kept_N):
+        raise DataError(f"{where}: holds too few images for a {split} split at test_share {share}")
+    return kept_N
+
+
 def existing(field: str, path: str) -> None:
     """Refuse a path that is not there, with the nearest name beside it."""
-    where = Path(path)
-    if not exists(where):
-        beside = [str(entry) for entry in where.parent.iterdir()] if exists(where.parent) else []
-        raise Refusal(field, unknown("path", path, beside) if beside else refusal("must be there", path))
+    if not exists(path):
+        near = beside(path)
+        raise Refusal(field, unknown("path", path, near) if near else refusal("must be there", path))
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:

@@ -25,8 +25,8 @@ from scaleback.sources.real import (
     checked_labels,
     decode_file,
     existing,
-    held_out,
     natural,
+    own_split,
     unlabelled,
 )
 
@@ -195,7 +195,7 @@ def _rows(spec: Parquet) -> _Rows:
     label_N, classes = unlabelled(len(column)), None
     if spec.label_column is not None:
         label_N, classes = _labelled(column.to_numpy(), f"{spec.path}: column {spec.label_column}")
-    place_N = np.arange(len(label_N)) if has_splits else held_out(label_N, spec.test_share, spec.split)
+    place_N = np.arange(len(label_N)) if has_splits else own_split(label_N, spec.test_share, spec.split, spec.path)
     return _Rows(tuple(files), place_N, label_N[place_N], classes, _digest(files))
 
 
@@ -247,7 +247,7 @@ def _arrays(spec: Arrays) -> _Arrays:
             )
         label_N, classes = _labelled(found, f"{spec.path}: y")
     if not suffix:
-        kept_N = held_out(label_N, spec.test_share, spec.split)
+        kept_N = own_split(label_N, spec.test_share, spec.split, spec.path)
         image_NHWC, label_N = image_NHWC[kept_N], label_N[kept_N]
     return _Arrays(image_NHWC, label_N, classes, _digest([Path(spec.path)]))
 

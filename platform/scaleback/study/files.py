@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from scaleback.core.errors import InputError, SpecError, one_line, short, unknown
-from scaleback.core.plain import exists, is_file, parse_yaml, read_file
+from scaleback.core.plain import beside, is_file, parse_yaml, read_file
 from scaleback.core.spec import Plain, fault_lines
 from scaleback.study.axes import Grid, inside, parse_axis, parse_value
 from scaleback.study.study import Study
@@ -34,8 +35,7 @@ def load_study(name: str) -> Study:
             known = [file.stem for file in sorted(folder.glob("*.py")) if not file.stem.startswith("bench_")]
             raise SpecError(f"study: {unknown('study', name, known)}")
     if not is_file(path):
-        beside = [str(file) for file in path.parent.glob("*")] if exists(path.parent) else []
-        raise SpecError(f"study: {unknown('file', name, beside)}")
+        raise SpecError(f"study: {unknown('file', name, beside(path))}")
     return _python(path) if path.suffix == ".py" else study_from_yaml(read_file(path, "study"), str(path))
 
 
@@ -53,7 +53,10 @@ def study_from_yaml(text: str, where: str) -> Study:
 
 def study_to_yaml(study: Study) -> str:
     """The same study as YAML, every field written out."""
-    return yaml.safe_dump(study.plain(), sort_keys=False, allow_unicode=True, width=110)
+    plain = study.plain()
+    # PyYAML writes these line breaks of Unicode as they are, and reads them back as others.
+    readable = not any(mark in json.dumps(plain, ensure_ascii=False) for mark in "\x85\u2028\u2029")
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=readable, width=110)
 
 
 def changed(

@@ -43,6 +43,8 @@ class Learner(nn.Module):
 
     backbone: nn.Module
     """What evaluations look at."""
+    slice_multiple: int = 1
+    """The objective's."""
 
     def forward(self, batch: Batch) -> Losses:
         """Losses of one slice; under DDP this is the call that is wrapped."""

@@ -32,6 +32,7 @@ class Classifier(Learner):
         self.head = nn.Linear(width, classes)
         nn.init.trunc_normal_(self.head.weight, std=HEAD_STD, a=-2 * HEAD_STD, b=2 * HEAD_STD, generator=generator)
         nn.init.zeros_(self.head.bias)
+        self.slice_multiple = spec.slice_multiple
         self._spec = spec
 
     def forward(self, batch: Batch) -> Losses:
