@@ -127,6 +127,8 @@ class Counted:
 def test_a_mixture_with_something_endless_ends_with_the_other_part(photos):
     assert Mixture(first=FRACTAL, second=photos, share=0.5).available() == 2 * photos.available() + 1
     assert Mixture(first=FRACTAL, second=photos, share=0.0).available() is None
+    for share in (1e-15, 1e-320):
+        assert Mixture(first=FRACTAL, second=photos, share=share).available() >= 10**12
 
 
 def test_mixtures_can_be_mixed(photos):

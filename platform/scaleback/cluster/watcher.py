@@ -10,13 +10,16 @@ from ray.tune import Callback
 from scaleback.cluster.progress import Progress
 from scaleback.core import units
 
+PACED = 4
+"""Trials that must have ended before the pace of those to come is foretold."""
+
 
 class Watcher(Callback):
     """Counts finished trials and foretells the end."""
 
     def __init__(self, progress: Progress, *, total: int, headline: str) -> None:
         self._progress, self._total, self._headline = progress, total, headline
-        self._begun = time.monotonic()
+        self._first = time.monotonic()
         self.finished = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -38,10 +41,16 @@ class Watcher(Callback):
         named = " ".join(f"{name}={_short(value)}" for name, value in values.items() if name != "baseline")
         if values.get("baseline"):
             named = f"no pre-training {named}"
-        elapsed = time.monotonic() - self._begun
-        left = elapsed / self.finished * (self._total - self.finished)
-        ahead = f", about {units.duration(left)} left" if self.finished < self._total else ""
-        self._progress.ran(self.finished, self._total, f"{named}: {found}{ahead}")
+        self._progress.ran(self.finished, self._total, f"{named}: {found}{self._ahead()}")
+
+    def _ahead(self) -> str:
+        """How long it will take, by the pace since the first trial ended: what came before is the start of workers."""
+        if self.finished == 1:
+            self._first = time.monotonic()
+        if not PACED <= self.finished < self._total:
+            return ""
+        left = (time.monotonic() - self._first) / (self.finished - 1) * (self._total - self.finished)
+        return f", about {units.duration(left)} left"
 
 
 def _short(value: Any) -> str:

@@ -18,6 +18,9 @@ from scaleback.sources.base import UNLABELLED, Reader, Samples, Source
 if TYPE_CHECKING:
     from scaleback.sources import AnySource  # a union over the registry, which lists this class too
 
+MOST_IMAGES = 10**12
+"""No total is larger: where a part is hardly drawn from, it sets no bound."""
+
 
 class Mixture(Source):
     """Of any first n images, ``floor(n * share)`` come from ``second`` and the rest from ``first``, evenly spread.
@@ -143,4 +146,4 @@ def _limit(source: Source) -> int | None:
 
 def _largest(taken: Callable[[int], int], available: int, share: float) -> int:
     """The largest total of which this part, about ``share`` of it, takes at most ``available``."""
-    return bisect_right(range(int((available + 2) / share) + 2), available, key=taken) - 1
+    return bisect_right(range(int(min((available + 2) / share, MOST_IMAGES)) + 2), available, key=taken) - 1
