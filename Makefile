@@ -11,7 +11,7 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 help:
 	@echo "make sweep      run the default study, or go on with it; the report is below $(STORAGE)/report"
-	@echo "make test       the tests, under three minutes once installed"
+	@echo "make test       the tests, about four minutes once installed"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make lint       ruff and mypy"
 

@@ -1,7 +1,7 @@
 """How far down can pre-training data go? One fractal, ever fewer images of it, ever smaller perturbations.
 
 The embedded default: 1p-frac against no pre-training on scikit-learn's digits with 100 labels, five base fractals,
-65 runs, about five minutes on two cores. Any field of a run can be set or made an axis:
+65 runs, six to seven minutes on two cores. Any field of a run can be set or made an axis:
 
     python jobs/scaling_sweep.py
     python jobs/scaling_sweep.py plan --axis source.delta=0.01,0.1,0.5 --axis images=2,8,32,128 --seeds 0..9

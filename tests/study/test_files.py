@@ -72,6 +72,7 @@ def test_a_job_file_and_its_yaml_are_the_same_study(tmp_path):
 def test_a_name_is_looked_up_in_the_jobs_of_the_working_directory_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_study("scaling_sweep") == DEFAULT
+    assert load_study("scaling-sweep") == DEFAULT  # a study's own name
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "scaling_sweep.py").write_text(JOB + 'STUDY = STUDY.model_copy(update={"name": "mine"})')
     assert load_study("scaling_sweep").name == "mine"

@@ -29,8 +29,9 @@ def load_study(name: str) -> Study:
     """
     path = Path(name)
     if path.suffix not in (".py", ".yaml", ".yml"):
-        folder = Path("jobs") if is_file(Path("jobs", f"{name}.py")) else JOBS
-        path = folder / f"{name}.py"
+        file = f"{name.replace('-', '_')}.py"  # a study's own name has dashes
+        folder = Path("jobs") if is_file(Path("jobs", file)) else JOBS
+        path = folder / file
         if not is_file(path):
             known = [file.stem for file in sorted(folder.glob("*.py")) if not file.stem.startswith("bench_")]
             raise SpecError(f"study: {unknown('study', name, known)}")
