@@ -38,7 +38,7 @@ SOURCES = {
     "1p-frac, small": SMALL,
     "1p-frac, additive": OnePFrac(perturb="additive", sigma=4.0, maps=3, pad_px=8),
     "fractaldb": FractalDB(),
-    "fractaldb, coloured": FractalDB(categories=60, draw="patch_colour", weight=0.2),
+    "fractaldb, coloured": FractalDB(categories=60, draw="patch_colour", weight=0.2, renderer="exact"),
     "ofdb": OFDB(),
     "ofdb, own fractal": OFDB(weight_row=2, search_min_fill=0.1),
     "digits": Digits(),

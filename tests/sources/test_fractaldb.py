@@ -135,7 +135,7 @@ def test_a_weighted_system_that_diverges_gives_way_to_the_categorys_own():
 
 @pytest.mark.parametrize(("draw", "channels"), [("point_gray", 1), ("patch_colour", 3), ("point_colour", 3)])
 def test_other_ways_to_draw_have_their_colours(draw, channels):
-    source = SMALL.model_copy(update={"draw": draw})
+    source = SMALL.replace({"draw": draw, "renderer": "exact"})
     assert source.shape == (32, 32, channels)
     image = source.open(0)(np.array([0])).image_BHWC[0]
     colours = {tuple(colour) for colour in image.reshape(-1, channels).tolist()} - {(0,) * channels}

@@ -58,18 +58,27 @@ def test_blocks_of_an_endless_source_cover_every_image_once_and_never_change(ima
 @FEW
 def test_blocks_of_a_finite_source_partition_its_images(available, data):
     images = data.draw(st.integers(1, available))
-    every = list(population_module._blocks((8, 8, 1), available, available))
+    every = list(population_module._blocks(64, available, available))
     assert [index for block in every for index in range(block.start, block.stop)] == list(range(available))
-    some = list(population_module._blocks((8, 8, 1), images, available))
+    some = list(population_module._blocks(64, images, available))
     assert some == every[: len(some)]
     assert some[-1].stop >= images
 
 
+def test_a_block_of_bits_takes_a_bit_a_pixel(store):
+    source = OnePFrac(size_px=120, points=300, min_fill=0.0)
+    population = Population.of(source, 2)
+    rendered(store, population, 64)
+    assert source.image_bytes == 120 * 15
+    assert 64 * source.image_bytes < file_of(store, population, 0).stat().st_size < 64 * source.image_bytes + 20_000
+    assert (load_images(store, population, 9).image_NHWC == source.open(2)(np.arange(9)).image_BHWC).all()
+
+
 def test_blocks_of_large_images_stay_within_memory():
-    shape = (512, 512, 3)
-    blocks = list(population_module._blocks(shape, 10_000, None))
+    image_bytes = 512 * 512 * 3
+    blocks = list(population_module._blocks(image_bytes, 10_000, None))
     most = max(block.stop - block.start for block in blocks)
-    assert most * np.prod(shape) <= LARGEST_BLOCK_BYTES
+    assert most * image_bytes <= LARGEST_BLOCK_BYTES
     assert most < LARGEST_BLOCK_IMAGES
 
 

@@ -121,7 +121,7 @@ def test_what_cannot_be_studied_is_refused_in_one_line(fields, line):
         (
             ["source.dleta=0.1"],
             "study: source.dleta: unknown field, known are base_min_fill, delta, kind, maps, mask, min_fill, pad_px, "
-            "perturb, points, sigma, size_px; got 'dleta'; the nearest known name is 'delta'",
+            "perturb, points, renderer, sigma, size_px; got 'dleta'; the nearest known name is 'delta'",
         ),
         (
             ["soruce.delta=0.1"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -29,6 +30,36 @@ class Samples:
     """Realised parameters, one row an image: the system of a fractal, how often it was redrawn, a file's place."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class BitSamples:
+    """Gray images of two values, one bit a pixel; what ``Samples`` is otherwise."""
+
+    bits_BHX: NDArray[np.uint8]
+    """(B, H, ceil(W / 8)); the least bit is the leftmost pixel."""
+    width: int
+    level: int
+    """Value of a lit pixel."""
+    label_B: NDArray[np.int64]
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @cached_property
+    def image_BHWC(self) -> NDArray[np.uint8]:  # noqa: N802  # the name that Samples has
+        """The images as bytes."""
+        return from_bits(self.bits_BHX, self.width, self.level)
+
+
+def bit_bytes(size_px: int) -> int:
+    """Bytes of a square image of bits."""
+    return size_px * -(-size_px // 8)
+
+
+def from_bits(bits_BHX: NDArray[np.uint8], width: int, level: int) -> NDArray[np.uint8]:
+    """(B, H, W, 1) images of bits, least bit first."""
+    image_BHW = np.unpackbits(bits_BHX, axis=2, count=width, bitorder="little")
+    image_BHW *= np.uint8(level)
+    return image_BHW[..., None]
+
+
 class Reader(Protocol):
     """An opened source."""
 
@@ -37,7 +68,7 @@ class Reader(Protocol):
         """What was realised once for the whole population: the base system, the class names."""
         ...
 
-    def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
+    def __call__(self, indices_B: NDArray[np.int64]) -> Samples | BitSamples:
         """Images by index, in any order; the same index gives the same image in any batch of any process."""
         ...
 
@@ -52,6 +83,11 @@ class Source(Spec, ABC):
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels) in pixels, the same for every image."""
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes that an image takes in a block."""
+        return int(np.prod(self.shape))
 
     @abstractmethod
     def classes(self, images: int) -> int | None:

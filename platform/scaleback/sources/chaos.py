@@ -8,6 +8,7 @@ Only the mask draws differ: the reference takes them from an unseeded generator,
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from scaleback.sources.base import Samples
 from scaleback.sources.ifs import System, probabilities
 
 # Shapes: T points of an orbit, M maps, P colours of a palette, H rows, W columns, C channels.
@@ -31,12 +33,11 @@ PALETTE_COLOURS = 128
 
 
 class Canvas:
-    """Draws systems on pictures of one kind; holds the scratch memory, so use one per thread."""
+    """Draws systems exactly as the reference does; holds the scratch memory, so use one per thread."""
 
     def __init__(self, *, size_px: int, points: int, pad_px: int, patch: bool, random_mask: bool, colour: bool) -> None:
         self._size, self._pad, self._patch, self._random = size_px, pad_px, patch, random_mask
         self._palette_PC = palette() if colour else np.full((1, 1), GRAY, np.uint8)
-        self._choice_T = np.empty(points, np.uint8)
         self._x_T, self._y_T = np.empty(points), np.empty(points)
 
     def draw(
@@ -44,8 +45,7 @@ class Canvas:
     ) -> NDArray[np.uint8]:
         """One (H, W, C) picture; all zero if the system leaves the range of numbers or has no extent."""
         image_HWC = np.zeros((self._size, self._size, self._palette_PC.shape[1]), np.uint8)
-        _choose(np.cumsum(probability_M), _uniform(len(self._x_T)), self._choice_T)
-        kept = _orbit(system_M6, self._choice_T, self._x_T, self._y_T)
+        kept = _orbit(system_M6, choices(probability_M, len(self._x_T)), self._x_T, self._y_T)
         if kept > 0:
             key = np.array([mask_key & 0xFFFFFFFF, mask_key >> 32], np.uint64)
             _paste(
@@ -61,10 +61,42 @@ class Canvas:
             )
         return image_HWC[::-1].copy()  # the reference flips top to bottom when it saves
 
+    def draw_batch(
+        self,
+        systems: Sequence[System],
+        probabilities: Sequence[NDArray[np.float64]],
+        mask_key: int,
+        indices: Sequence[int],
+        flips: Sequence[int] | None = None,
+    ) -> NDArray[np.uint8]:
+        """(B, H, W, C) pictures, one by one; a flip is 0 for none, 1 top to bottom, 2 left to right, 3 both."""
+        image_BHWC = np.stack(
+            [
+                self.draw(system, chances, mask_key, index)
+                for system, chances, index in zip(systems, probabilities, indices, strict=True)
+            ]
+        )
+        for image, flip in zip(image_BHWC, flips or [], strict=False):
+            image[:] = image[:: -1 if flip & 1 else 1, :: -1 if flip & 2 else 1].copy()
+        return image_BHWC
+
+    @staticmethod
+    def fills(image_BHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(B,) share of pixels that are not black."""
+        return np.array([fill(image) for image in image_BHWC])
+
+    @staticmethod
+    def samples(
+        image_BHWC: NDArray[np.uint8], label_B: NDArray[np.int64], facts: Mapping[str, NDArray[Any]]
+    ) -> Samples:
+        """Pictures with their labels and facts."""
+        return Samples(image_BHWC=image_BHWC, label_B=label_B, facts=facts)
+
 
 def fill(image_HWC: NDArray[np.uint8]) -> float:
     """Share of pixels that are not black."""
-    return float(np.count_nonzero(image_HWC.any(axis=2)) / (image_HWC.shape[0] * image_HWC.shape[1]))
+    lit_HW = image_HWC[:, :, 0] if image_HWC.shape[2] == 1 else image_HWC.any(axis=2)
+    return float(np.count_nonzero(lit_HW) / lit_HW.size)
 
 
 def point_canvas(*, size_px: int, points: int, pad_px: int) -> Canvas:
@@ -78,8 +110,21 @@ def point_fill(canvas: Canvas, system_M6: System) -> float:
 
 
 @lru_cache(maxsize=4)
-def _uniform(points: int) -> NDArray[np.float64]:
+def uniform(points: int) -> NDArray[np.float64]:
+    """(T,) the numbers that choose the map of every step, of every image."""
     return np.random.RandomState(ORBIT_SEED).random(points)
+
+
+def choices(probability_M: NDArray[np.float64], points: int) -> NDArray[np.uint8]:
+    """(T,) the map of every step: the first whose cumulative chance is not below the step's number."""
+    return _choices(probability_M.tobytes(), points)
+
+
+@lru_cache(maxsize=2)
+def _choices(probability_bytes: bytes, points: int) -> NDArray[np.uint8]:
+    choice_T = np.empty(points, np.uint8)
+    _choose(np.cumsum(np.frombuffer(probability_bytes)), uniform(points), choice_T)
+    return choice_T
 
 
 @lru_cache(maxsize=1)

@@ -6,8 +6,9 @@ with Very Limited Synthesized Images" (ICCV 2023); and the code released with ea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from pydantic import Field, model_validator
 from scaleback.core import seeds
 from scaleback.core.errors import Refusal, RenderError, refusal
 from scaleback.sources import ifs
-from scaleback.sources.base import Samples, Source
+from scaleback.sources.base import BitSamples, Samples, Source, bit_bytes
 
 SEARCH_PX, SEARCH_POINTS, SEARCH_PAD_PX = 512, 100_000, 6
 """The picture on which a candidate's filling rate is measured."""
@@ -25,6 +26,10 @@ CANDIDATES = 20_000
 WEIGHT_ROWS, PATCH_DRAWS, FLIPS = 25, 10, 4
 INSTANCES = WEIGHT_ROWS * PATCH_DRAWS * FLIPS
 IDENTITY_ROW = 2
+
+
+Instance: TypeAlias = tuple[int, int, int, int]
+"""Category, weight row, patch draw, flip."""
 
 
 class _Categories(Source):
@@ -41,12 +46,17 @@ class _Categories(Source):
     """Step of the multipliers; instances use 1-2w, 1-w, 1+w and 1+2w."""
     points: int = Field(200_000, ge=100)
     size_px: int = Field(362, ge=16)
-    pad_px: int = Field(6, ge=3)
-    """Black border; at least the 3 pixels that a mask reaches beyond its point."""
+    pad_px: int = Field(6, ge=4)
+    """Black border; a mask reaches 3 pixels beyond its point, and the farthest point lies on the border's first."""
     draw: Literal["patch_gray", "point_gray", "patch_colour", "point_colour"] = "patch_gray"
+    renderer: Literal["fast", "exact"] = "fast"
+    """``exact`` draws byte for byte what the released algorithm draws under given masks; ``fast`` the same in
+    distribution, in gray."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if self.renderer == "fast" and self.draw.endswith("colour"):
+            raise Refusal("renderer", refusal(f"must be exact to draw {self.draw}", self.renderer))
         if self.size_px <= 2 * self.pad_px:
             raise Refusal("size_px", refusal(f"more than twice the border of {self.pad_px} px", self.size_px))
         return self
@@ -54,6 +64,10 @@ class _Categories(Source):
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.size_px, self.size_px, 3 if self.draw.endswith("colour") else 1
+
+    @property
+    def image_bytes(self) -> int:
+        return bit_bytes(self.size_px) if self.renderer == "fast" else super().image_bytes
 
     def classes(self, images: int) -> int:
         return min(images, self.categories)
@@ -69,6 +83,7 @@ class FractalDB(_Categories):
     through the weight rows first, then the patch draws, then the flips.
     """
 
+    revision = 2
     kind: Literal["fractaldb"] = "fractaldb"
 
     def available(self) -> int:
@@ -77,8 +92,8 @@ class FractalDB(_Categories):
     def open(self, seed: int) -> CategoryReader:
         return CategoryReader(self, seed)
 
-    def instance(self, index: int) -> tuple[int, int, int, int]:
-        """(category, weight row, patch draw, flip) of an image."""
+    def instance(self, index: int) -> Instance:
+        """What an image is."""
         instance, category = divmod(index, self.categories)
         rest, row = divmod(instance, WEIGHT_ROWS)
         flip, patch = divmod(rest, PATCH_DRAWS)
@@ -92,6 +107,7 @@ class FractalDB(_Categories):
 class OFDB(_Categories):
     """One image a category."""
 
+    revision = 2
     kind: Literal["ofdb"] = "ofdb"
     weight_row: int = Field(0, ge=0, lt=WEIGHT_ROWS)
     """Row of the multipliers. The released script uses row 0, which multiplies parameter a by 1-2w; row 2 is the
@@ -100,8 +116,8 @@ class OFDB(_Categories):
     def open(self, seed: int) -> CategoryReader:
         return CategoryReader(self, seed)
 
-    def instance(self, index: int) -> tuple[int, int, int, int]:
-        """(category, weight row, patch draw, flip) of an image."""
+    def instance(self, index: int) -> Instance:
+        """What an image is."""
         return index, self.weight_row, 0, 0
 
     @classmethod
@@ -113,12 +129,13 @@ class CategoryReader:
     """Finds categories as they are asked for, and draws their instances."""
 
     def __init__(self, spec: FractalDB | OFDB, seed: int) -> None:
-        from scaleback.sources import chaos
+        from scaleback.sources import chaos, chaos_fast
 
         self._spec, self._seed = spec, seed
         self._point_fill = chaos.point_fill
         self._search = chaos.point_canvas(size_px=SEARCH_PX, points=SEARCH_POINTS, pad_px=SEARCH_PAD_PX)
-        self._canvas = chaos.Canvas(
+        self._canvas = chaos_fast.open_canvas(
+            spec.renderer,
             size_px=spec.size_px,
             points=spec.points,
             pad_px=spec.pad_px,
@@ -135,17 +152,22 @@ class CategoryReader:
         """Nothing is realised for the whole population; systems are facts of each image."""
         return {}
 
-    def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
-        drawn = [self._draw(int(index)) for index in indices_B]
+    def __call__(self, indices_B: NDArray[np.int64]) -> Samples | BitSamples:
+        """Images by index.
+
+        A weighted system may diverge and leave nothing to draw; the category's own system is drawn in its place, and
+        the facts say so (the reference saves whatever its arithmetic left).
+        """
+        instances = [self._spec.instance(int(index)) for index in indices_B]
+        pictures = self._draw(instances)
+        for place in np.flatnonzero(self._canvas.fills(pictures) == 0):
+            category, row, patch, flip = instances[place]
+            instances[place] = (category, IDENTITY_ROW, patch, flip)
+            pictures[place] = self._draw([instances[place]], [_stream(category, row, patch)])[0]
         # Systems have two to seven maps; shorter ones are filled up with NaN rows so that they make one column.
-        return Samples(
-            image_BHWC=np.stack([image for image, _, _, _ in drawn]),
-            label_B=np.array([category for _, category, _, _ in drawn], np.int64),
-            facts={
-                "system": np.stack([_padded(system) for _, _, system, _ in drawn]),
-                "weight_row": np.array([row for _, _, _, row in drawn], np.int64),
-            },
-        )
+        systems = [_padded(self.system(category) * self._weights[row]) for category, row, _, _ in instances]
+        facts = {"system": np.stack(systems), "weight_row": np.array([row for _, row, _, _ in instances], np.int64)}
+        return self._canvas.samples(pictures, np.array([category for category, *_ in instances], np.int64), facts)
 
     def system(self, category: int) -> ifs.System:
         """The base system of a category.
@@ -165,27 +187,24 @@ class CategoryReader:
             self._found[category] = found
         return self._found[category]
 
-    def _draw(self, index: int) -> tuple[NDArray[np.uint8], int, ifs.System, int]:
-        """Image, category, system as drawn, weight row as drawn.
-
-        A weighted system may diverge and leave nothing to draw; the category's own system is drawn in its place, and
-        the facts say so (the reference saves whatever its arithmetic left).
-        """
-        category, row, patch, flip = self._spec.instance(index)
-        base = self.system(category)
-        chances = ifs.probabilities(base)  # of the unweighted system, as in the reference
-        stream = (category * WEIGHT_ROWS + row) * PATCH_DRAWS + patch
-        for drawn_row in (row, IDENTITY_ROW):
-            system = base * self._weights[drawn_row]
-            image = self._canvas.draw(system, chances, self._mask_key, stream)
-            if image.any():
-                return _flipped(image, flip), category, system, drawn_row
-        raise AssertionError(f"category {category} was accepted by the search and draws nothing")
+    def _draw(self, instances: Sequence[Instance], streams: Sequence[int] | None = None) -> NDArray[np.uint8]:
+        """The canvas's pictures of instances; masks come from ``streams``, by default the instances' own."""
+        if streams is None:
+            streams = [_stream(category, row, patch) for category, row, patch, _ in instances]
+        weighted = {(category, row): self.system(category) * self._weights[row] for category, row, _, _ in instances}
+        # Chances are those of the unweighted system, as in the reference.
+        chances = {category: ifs.probabilities(self.system(category)) for category, _, _, _ in instances}
+        return self._canvas.draw_batch(
+            [weighted[category, row] for category, row, _, _ in instances],
+            [chances[category] for category, _, _, _ in instances],
+            self._mask_key,
+            streams,
+            [flip for _, _, _, flip in instances],
+        )
 
 
-def _flipped(image_HWC: NDArray[np.uint8], flip: int) -> NDArray[np.uint8]:
-    """0 none, 1 top to bottom, 2 left to right, 3 both."""
-    return image_HWC[:: -1 if flip & 1 else 1, :: -1 if flip & 2 else 1].copy()
+def _stream(category: int, row: int, patch: int) -> int:
+    return (category * WEIGHT_ROWS + row) * PATCH_DRAWS + patch
 
 
 def _padded(system: ifs.System) -> NDArray[np.float64]:

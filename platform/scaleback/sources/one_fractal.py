@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from scaleback.core import seeds
 from scaleback.core.errors import Refusal, RenderError, refusal
 from scaleback.sources import ifs
-from scaleback.sources.base import Samples, Source
+from scaleback.sources.base import BitSamples, Samples, Source, bit_bytes
 
 BASE_REDRAWS = 1_000
 """A base fractal that is too sparse is redrawn this often before the spec is given up as one that cannot be drawn."""
@@ -31,6 +31,7 @@ class OnePFrac(Source):
     ``base_min_fill`` is redrawn, and so is a perturbation whose orbit diverges.
     """
 
+    revision = 2
     kind: Literal["1p-frac"] = "1p-frac"
     delta: float = Field(0.1, gt=0, le=1)
     """Width of the perturbation."""
@@ -41,14 +42,17 @@ class OnePFrac(Source):
     maps: int = Field(2, ge=1, le=8)
     points: int = Field(100_000, ge=100)
     size_px: int = Field(512, ge=16)
-    pad_px: int = Field(6, ge=3)
-    """Black border; at least the 3 pixels that a mask reaches beyond its point."""
+    pad_px: int = Field(6, ge=4)
+    """Black border; a mask reaches 3 pixels beyond its point, and the farthest point lies on the border's first."""
     mask: Literal["random", "fill"] = "random"
     """Nine-bit mask of each pasted 3x3 patch: random, or all ones."""
     min_fill: float = Field(0.05, ge=0, lt=1)
     """An image with no larger share of lit pixels is redrawn."""
     base_min_fill: float | None = Field(None, ge=0, lt=1)
     """The same for the unperturbed base; None for ``min_fill``."""
+    renderer: Literal["fast", "exact"] = "fast"
+    """``exact`` draws byte for byte what the released algorithm draws under given masks; ``fast`` the same in
+    distribution."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -63,6 +67,10 @@ class OnePFrac(Source):
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.size_px, self.size_px, 1
+
+    @property
+    def image_bytes(self) -> int:
+        return bit_bytes(self.size_px) if self.renderer == "fast" else super().image_bytes
 
     def classes(self, images: int) -> int:
         return images
@@ -82,17 +90,16 @@ class OnePFracReader:
     """Draws the perturbations of one base system."""
 
     def __init__(self, spec: OnePFrac, seed: int) -> None:
-        from scaleback.sources import chaos
+        from scaleback.sources import chaos_fast
 
         self._spec, self._seed = spec, seed
-        self._fill = chaos.fill
-        self._canvas = chaos.Canvas(
+        self._canvas = chaos_fast.open_canvas(
+            spec.renderer,
             size_px=spec.size_px,
             points=spec.points,
             pad_px=spec.pad_px,
             patch=True,
             random_mask=spec.mask == "random",
-            colour=False,
         )
         self._mask_key = seeds.key("1p-frac mask", seed)
         self._noise_key = seeds.key("1p-frac noise", seed)
@@ -109,15 +116,33 @@ class OnePFracReader:
             "base_redraws": self._base_redraws,
         }
 
-    def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
-        drawn = [self._draw(int(index)) for index in indices_B]
-        return Samples(
-            image_BHWC=np.stack([image for image, _, _ in drawn]),
-            label_B=np.asarray(indices_B, np.int64).copy(),
-            facts={
-                "system": np.stack([system for _, system, _ in drawn]),
-                "redraws": np.array([redraws for _, _, redraws in drawn], np.int64),
-            },
+    def __call__(self, indices_B: NDArray[np.int64]) -> Samples | BitSamples:
+        count, spec = len(indices_B), self._spec
+        system_BM6 = np.empty((count, spec.maps, ifs.PARAMETERS))
+        redraws_B = np.zeros(count, np.int64)
+        pictures: NDArray[np.uint8] | None = None
+        left = np.arange(count)
+        for attempt in range(REDRAWS):
+            system_BM6[left] = self._perturbed(indices_B[left], attempt)
+            drawn = self._canvas.draw_batch(
+                list(system_BM6[left]),
+                [self._probability_M] * len(left),
+                self._mask_key,
+                [int(index) for index in indices_B[left]],
+            )
+            accepted = self._canvas.fills(drawn) > spec.min_fill
+            if pictures is None:
+                pictures = drawn
+            else:
+                pictures[left[accepted]] = drawn[accepted]
+            redraws_B[left[accepted]] = attempt
+            left = left[~accepted]
+            if not len(left):
+                facts = {"system": system_BM6, "redraws": redraws_B}
+                return self._canvas.samples(pictures, np.asarray(indices_B, np.int64).copy(), facts)
+        raise RenderError(
+            f"1p-frac: image {indices_B[left[0]]} of seed {self._seed} stays at or below a fill of {spec.min_fill}, or "
+            f"diverges, in all of {REDRAWS} draws at delta {spec.delta}"
         )
 
     def _draw_base(self) -> tuple[ifs.System, float, int]:
@@ -127,24 +152,16 @@ class OnePFracReader:
             rng = seeds.generator("1p-frac base", self._seed, attempt)
             sigma = min(float(rng.uniform(spec.sigma - 0.1, spec.sigma + 0.1)), 3.0 * spec.maps)
             system = ifs.sigma_system(rng, maps=spec.maps, sigma=max(sigma, 1e-6))
-            if self._fill(self._canvas.draw(system, ifs.probabilities(system), self._mask_key, 0)) > least:
+            drawn = self._canvas.draw_batch([system], [ifs.probabilities(system)], self._mask_key, [0])
+            if self._canvas.fills(drawn)[0] > least:
                 return system, sigma, attempt
         raise RenderError(
             f"1p-frac: none of {BASE_REDRAWS} bases drawn from seed {self._seed} fills more than {least} of the image"
         )
 
-    def _draw(self, index: int) -> tuple[NDArray[np.uint8], ifs.System, int]:
+    def _perturbed(self, indices_B: NDArray[np.int64], attempt: int) -> NDArray[np.float64]:
+        """(B, M, 6) systems of these images at this attempt."""
         spec, perturb = self._spec, ifs.multiplied if self._spec.perturb == "multiplicative" else ifs.shifted
-        slots = spec.maps * ifs.PARAMETERS
-        for attempt in range(REDRAWS):
-            draw_M6 = seeds.uniform(self._noise_key, [index * REDRAWS + attempt], slots).reshape(
-                spec.maps, ifs.PARAMETERS
-            )
-            system = perturb(self._base_M6, spec.delta, draw_M6)
-            image = self._canvas.draw(system, self._probability_M, self._mask_key, index)
-            if self._fill(image) > spec.min_fill:
-                return image, system, attempt
-        raise RenderError(
-            f"1p-frac: image {index} of seed {self._seed} stays at or below a fill of {spec.min_fill}, or diverges, "
-            f"in all of {REDRAWS} draws at delta {spec.delta}"
-        )
+        draw_BX = seeds.uniform(self._noise_key, indices_B * REDRAWS + attempt, spec.maps * ifs.PARAMETERS)
+        draw_BM6 = draw_BX.reshape(len(indices_B), spec.maps, ifs.PARAMETERS)
+        return perturb(self._base_M6, spec.delta, draw_BM6)

@@ -21,7 +21,7 @@ from scaleback.core.errors import DataError, IntegrityError
 from scaleback.core.spec import Spec
 from scaleback.core.store import Manifest, Store
 from scaleback.sources import AnySource
-from scaleback.sources.base import Reader, Source
+from scaleback.sources.base import BitSamples, Reader, Samples, Source, from_bits
 
 # Shapes: N images of a population, B images of a block, H rows, W columns, C channels.
 
@@ -32,6 +32,9 @@ LARGEST_BLOCK_BYTES = 64 << 20
 is not scattered over files. Bounds as measured for Ray Data: below about a thousand images a block the scheduler costs
 more than reading, and a lost worker repeats at most one block."""
 FILE = "images.parquet"
+LEVEL = b"level"
+"""In the file's metadata where pixels are bits: the value of a set one. Bits are not compressed: that would take half
+as long as drawing them."""
 
 
 class Block(NamedTuple):
@@ -78,7 +81,7 @@ class Population(Spec):
         if available is not None and images > available:
             raise DataError(f"has {available:,} images; asked for {images:,}")
         end = images if available is None else available
-        return list(_blocks(self.source.shape, images, None if available is None else end))
+        return list(_blocks(self.source.image_bytes, images, None if available is None else end))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,8 +97,8 @@ class Images:
         return len(self.image_NHWC)
 
 
-def _blocks(shape: tuple[int, int, int], images: int, available: int | None) -> Iterator[Block]:
-    most = max(FIRST_BLOCK_IMAGES, min(LARGEST_BLOCK_IMAGES, LARGEST_BLOCK_BYTES // int(np.prod(shape))))
+def _blocks(image_bytes: int, images: int, available: int | None) -> Iterator[Block]:
+    most = max(FIRST_BLOCK_IMAGES, min(LARGEST_BLOCK_IMAGES, LARGEST_BLOCK_BYTES // image_bytes))
     number, start, length = 0, 0, FIRST_BLOCK_IMAGES
     while start < images:
         stop = start + length if available is None else min(start + length, available)
@@ -121,15 +124,21 @@ def render_block(store: Store, population: Population, block: Block) -> Manifest
     begun = time.perf_counter()
     open_reader = reader(population)
     samples = open_reader(np.arange(block.start, block.stop))
-    _check(samples.image_BHWC, population, block)
+    _check(samples, population, block)
+    packed = isinstance(samples, BitSamples)
+    stored = samples.bits_BHX if isinstance(samples, BitSamples) else samples.image_BHWC
     columns: dict[str, Any] = {
         "index": pa.array(np.arange(block.start, block.stop)),
         "label": pa.array(samples.label_B),
-        "image": _rows(samples.image_BHWC.reshape(len(samples.image_BHWC), -1)),
+        "image": _rows(stored.reshape(len(stored), -1)),
     }
     columns |= {f"fact_{name}": _rows(value.reshape(len(value), -1)) for name, value in samples.facts.items()}
+    table = pa.table(columns)
+    if isinstance(samples, BitSamples):
+        table = table.replace_schema_metadata({LEVEL: str(samples.level)})
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, compression="zstd", use_dictionary=False, write_statistics=False)
+    compression = {name: "none" if packed and name == "image" else "zstd" for name in columns}
+    pq.write_table(table, sink, compression=compression, use_dictionary=False, write_statistics=False)
     return store.publish(
         population.block_address(block.number),
         {FILE: sink.getvalue().to_pybytes()},
@@ -155,9 +164,7 @@ def load_images(store: Store, population: Population, images: int) -> Images:
     for block in population.blocks(images):
         table = read_block(store, population, block)
         count = min(block.stop, images) - block.start
-        pixels = table["image"].combine_chunks().buffers()[1]
-        rows_BX = np.frombuffer(pixels, np.uint8).reshape(block.stop - block.start, -1)
-        image_NHWC[block.start : block.start + count] = rows_BX[:count].reshape(count, *population.source.shape)
+        image_NHWC[block.start : block.start + count] = _pixels(table, population.source.shape, count)
         label_N[block.start : block.start + count] = table["label"].to_numpy()[:count]
     return Images(image_NHWC=image_NHWC, label_N=label_N, classes=population.source.classes(images))
 
@@ -179,6 +186,15 @@ def read_block(store: Store, population: Population, block: Block) -> pa.Table:
     return pq.read_table(pa.BufferReader(data))
 
 
+def _pixels(table: pa.Table, shape: tuple[int, int, int], count: int) -> NDArray[np.uint8]:
+    """(B, H, W, C) the first ``count`` images of a block."""
+    rows_BX = np.frombuffer(table["image"].combine_chunks().buffers()[1], np.uint8).reshape(len(table), -1)[:count]
+    level = (table.schema.metadata or {}).get(LEVEL)
+    if level is None:
+        return rows_BX.reshape(count, *shape)
+    return from_bits(rows_BX.reshape(count, shape[0], -1), shape[1], int(level))
+
+
 def _rows(value_BX: NDArray[Any]) -> pa.Array:
     """One fixed-size binary value a row for bytes, one fixed-size list for numbers."""
     width = value_BX.shape[1]
@@ -189,7 +205,11 @@ def _rows(value_BX: NDArray[Any]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(value_BX.ravel()), width)
 
 
-def _check(image_BHWC: NDArray[np.uint8], population: Population, block: Block) -> None:
-    expected = (block.stop - block.start, *population.source.shape)
-    assert image_BHWC.shape == expected, f"{population.slug}: gave {image_BHWC.shape}, declared {expected}"
-    assert image_BHWC.dtype == np.uint8, f"{population.slug}: gave {image_BHWC.dtype}"
+def _check(samples: Samples | BitSamples, population: Population, block: Block) -> None:
+    height, width, channels = population.source.shape
+    expected: tuple[int, ...] = (block.stop - block.start, height, width, channels)
+    stored = samples.image_BHWC if isinstance(samples, Samples) else samples.bits_BHX
+    if isinstance(samples, BitSamples):
+        expected = (block.stop - block.start, height, -(-width // 8))
+    assert stored.shape == expected, f"{population.slug}: gave {stored.shape}, declared {expected}"
+    assert stored.dtype == np.uint8, f"{population.slug}: gave {stored.dtype}"

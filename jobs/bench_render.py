@@ -1,0 +1,158 @@
+"""How fast images are made: on one core in memory, and by Ray Data until they lie on disk.
+
+    python jobs/bench_render.py [--quick] [--json]
+
+One image is 1p-frac's: 100,000 points of two maps, random opaque 3x3 masks. ``reference_512_ms`` is the algorithm as
+the papers' authors wrote it, a Python loop with a numpy paste for every point. ``ray_data_share_*`` is the rate of the
+whole cluster, from the start of the Ray Data job to the last checksummed block on disk, over cores x the rate of one
+core in memory; Ray itself is up before.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
+
+import numpy as np
+
+from scaleback.cluster import runtime
+from scaleback.cluster.placement import Placement
+from scaleback.cluster.render import render
+from scaleback.core import seeds
+from scaleback.core.store import Store
+from scaleback.sources import ifs
+from scaleback.sources.base import Source
+from scaleback.sources.fractaldb import FractalDB
+from scaleback.sources.one_fractal import OnePFrac
+from scaleback.sources.population import Population
+
+POINTS = 100_000
+WRITTEN_ELSEWHERE = {
+    "authors' Python": 2_563.0,
+    "best public numba renderer": 6.8,
+    "straightforward numba loop": 1.9,
+    "AVX-512 prototype in C": 0.205,
+}
+"""ms for the same image on one core of a machine with AVX-512; not measured here."""
+
+
+def one_fractal(size: int, **fields: Any) -> OnePFrac:
+    """1p-frac without a lower bound of the fill: each image is drawn once."""
+    return OnePFrac(size_px=size, min_fill=0.0, **fields)
+
+
+def reference_ms(size: int) -> float:
+    """One image by the authors' algorithm."""
+    rng = seeds.generator("bench", 0)
+    system = ifs.sigma_system(rng, maps=2, sigma=3.5)
+    chances = ifs.probabilities(system)
+    begun = time.perf_counter()
+    draws = np.random.RandomState(100).random(POINTS)
+    x, y, xs, ys = 0.0, 0.0, [0.0], [0.0]
+    for draw in draws[:-1]:
+        a, b, c, d, e, f = system[0 if draw <= chances[0] else 1]
+        x, y = a * x + b * y + e, c * x + d * y + f
+        xs.append(x)
+        ys.append(y)
+    column, row = (
+        ((value - value.min()) / (value.max() - value.min()) * (size - 12) + 6).astype(int)
+        for value in (np.array(xs), np.array(ys))
+    )
+    image = np.zeros((size, size), np.uint8)
+    masks = rng.integers(1, 512, POINTS)
+    bits = np.arange(9).reshape(3, 3)
+    for t in range(POINTS):
+        image[row[t] + 1 : row[t] + 4, column[t] + 1 : column[t] + 4] = 127 * (masks[t] >> bits & 1)
+    return 1e3 * (time.perf_counter() - begun)
+
+
+def one_core_ms(source: Source, images: int, repeats: int) -> float:
+    """Least time for an image, of so many repeats over ``images``."""
+    reader = source.open(0)
+    reader(np.arange(16))
+    seconds = []
+    for repeat in range(repeats):
+        begun = time.perf_counter()
+        reader(np.arange(repeat * images, (repeat + 1) * images))
+        seconds.append(time.perf_counter() - begun)
+    return 1e3 * min(seconds) / images
+
+
+def category_images_per_s(repeats: int) -> float:
+    """FractalDB at 362 px and 200,000 points, all thousand instances of a category at a time, on one core, as bytes."""
+    source = FractalDB()
+    reader = source.open(0)
+    seconds = []
+    for category in range(repeats):
+        every = category + source.categories * np.arange(source.available() // source.categories)
+        reader(every[:1])  # finds the category
+        begun = time.perf_counter()
+        for start in range(0, len(every), 250):
+            assert reader(every[start : start + 250]).image_BHWC.any()
+        seconds.append(time.perf_counter() - begun)
+    return len(every) / min(seconds)
+
+
+def ray_data_images_per_s(source: Source, images: int, cpus: int) -> float:
+    """Rate of a render job on a cluster of ``cpus`` cores; a small job before it starts the workers."""
+    with tempfile.TemporaryDirectory(prefix="bench-render-") as folder:
+        store = Store(folder)
+        with runtime.cluster(Placement(cpus=cpus, dashboard=False)):
+            assert not render(store, [(Population.of(source, seed), 1) for seed in range(100, 100 + 4 * cpus)])
+            begun = time.perf_counter()
+            assert not render(store, [(Population.of(source, 0), images)])
+            seconds = time.perf_counter() - begun
+        made = Population.of(source, 0).blocks(images)[-1].stop
+    return made / seconds
+
+
+def measure(quick: bool) -> dict[str, float]:
+    """All figures; ``quick`` takes fewer images, so that the start of a Ray Data job weighs more."""
+    repeats, cpus = (3, os.cpu_count() or 1) if quick else (9, os.cpu_count() or 1)
+    found = {"cores": float(cpus), "reference_512_ms": reference_ms(512)}
+    for size in (224, 512):
+        found[f"fast_{size}_ms"] = one_core_ms(one_fractal(size), 128, repeats)
+        found[f"exact_{size}_ms"] = one_core_ms(one_fractal(size, renderer="exact"), 16, repeats)
+    found["fractaldb_362_images_per_s"] = cpus * category_images_per_s(2 if quick else 5)
+    for size in (224, 512):
+        source, ideal = one_fractal(size), 1e3 / found[f"fast_{size}_ms"]
+        # Blocks grow to a largest size, and the last ones should not leave a core idle for long.
+        images = 2 ** (13 if quick else 17 if size == 224 else 16)
+        rate = ray_data_images_per_s(source, images, cpus)
+        found[f"ray_data_{size}_images_per_s"] = rate
+        found[f"ray_data_share_{size}"] = rate / (cpus * ideal)
+        if size == 224 and cpus > 1 and not quick:
+            found["ray_data_speedup_2_workers"] = (
+                ray_data_images_per_s(source, images, 2) / ray_data_images_per_s(source, images // 2, 1)
+            )  # fmt: skip
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer images")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    options = parser.parse_args()
+    found = measure(options.quick)
+    print(f"one image of 512 x 512, {POINTS:,} points, on one core        ms   reference / it")
+    for name, value in WRITTEN_ELSEWHERE.items():
+        print(f"  {name + ' (elsewhere)':<48} {value:>9.3f}   {max(WRITTEN_ELSEWHERE.values()) / value:>9,.0f}")
+    for name in ("reference", "exact", "fast"):
+        value = found[f"{name}_512_ms"]
+        print(f"  {name + ' (here)':<48} {value:>9.3f}   {found['reference_512_ms'] / value:>9,.0f}")
+    for name, value in found.items():
+        print(f"{name:<32} {value:,.4g}")
+    if options.json:
+        print(json.dumps({name: round(value, 4) for name, value in found.items() if math.isfinite(value)}))
+
+
+if __name__ == "__main__":
+    main()
