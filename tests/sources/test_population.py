@@ -70,7 +70,7 @@ def test_a_block_of_bits_takes_a_bit_a_pixel(store):
     population = Population.of(source, 2)
     rendered(store, population, 64)
     assert source.image_bytes == 120 * 15
-    assert 64 * source.image_bytes < file_of(store, population, 0).stat().st_size < 64 * source.image_bytes + 20_000
+    assert file_of(store, population, 0).stat().st_size < 64 * source.image_bytes + 20_000
     assert (load_images(store, population, 9).image_NHWC == source.open(2)(np.arange(9)).image_BHWC).all()
 
 

@@ -10,6 +10,10 @@ from scaleback.core.errors import InputError, RunError
 from scaleback.core.store import Store
 from scaleback.sources.population import Block, Population, missing_blocks, render_block
 
+MOST_BLOCKS_A_TASK, TASKS_A_CORE = 4, 4
+"""A core idles for a tenth of a second and more between two tasks of Ray Data, so a task makes several blocks where
+there are many; with four tasks a core, the last ones leave few cores idle."""
+
 Progress = Callable[[int, int], None]
 """Called with (images done, images to do)."""
 
@@ -19,21 +23,25 @@ def render(
 ) -> dict[str, Exception]:
     """Make the missing blocks of these populations; returns what failed, by address, and records it there.
 
-    Blocks are tasks, not actors: they hold no state worth keeping, and one whose process dies is run again. A block
-    that another process is making is waited for, not made twice. One population that cannot be drawn stops no other.
+    Blocks are made by tasks, not actors: they hold no state worth keeping, and one whose process dies is run again,
+    for the blocks it had not finished. A block that another process is making is waited for, not made twice. One
+    population that cannot be drawn stops no other.
     """
     blocks = [
         (population, block) for population, images in wanted for block in missing_blocks(store, population, images)
     ]
     if not blocks:
         return {}
+    import ray
     import ray.data
 
     runtime.quiet()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     items = [{"population": population.plain(), "block": list(block)} for population, block in blocks]
-    data = ray.data.from_items(items, override_num_blocks=len(items)).map(_RenderBlock(store), num_cpus=1)
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    tasks = max(-(-len(items) // MOST_BLOCKS_A_TASK), min(len(items), TASKS_A_CORE * cores))
+    data = ray.data.from_items(items, override_num_blocks=tasks).map(_RenderBlock(store), num_cpus=1)
     total, done = sum(block.stop - block.start for _, block in blocks), 0
     failed: dict[str, Exception] = {}
     progress(0, total)

@@ -160,10 +160,13 @@ class CategoryReader:
         """
         instances = [self._spec.instance(int(index)) for index in indices_B]
         pictures = self._draw(instances)
-        for place in np.flatnonzero(self._canvas.fills(pictures) == 0):
-            category, row, patch, flip = instances[place]
-            instances[place] = (category, IDENTITY_ROW, patch, flip)
-            pictures[place] = self._draw([instances[place]], [_stream(category, row, patch)])[0]
+        black = np.flatnonzero(self._canvas.fills(pictures) == 0)
+        if len(black):
+            streams = [_stream(*instances[place][:3]) for place in black]
+            for place in black:
+                category, _, patch, flip = instances[place]
+                instances[place] = (category, IDENTITY_ROW, patch, flip)
+            pictures[black] = self._draw([instances[place] for place in black], streams)
         # Systems have two to seven maps; shorter ones are filled up with NaN rows so that they make one column.
         systems = [_padded(self.system(category) * self._weights[row]) for category, row, _, _ in instances]
         facts = {"system": np.stack(systems), "weight_row": np.array([row for _, row, _, _ in instances], np.int64)}

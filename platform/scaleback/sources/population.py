@@ -33,8 +33,7 @@ is not scattered over files. Bounds as measured for Ray Data: below about a thou
 more than reading, and a lost worker repeats at most one block."""
 FILE = "images.parquet"
 LEVEL = b"level"
-"""In the file's metadata where pixels are bits: the value of a set one. Bits are not compressed: that would take half
-as long as drawing them."""
+"""In the file's metadata where pixels are bits: the value of a set one."""
 
 
 class Block(NamedTuple):
@@ -137,7 +136,9 @@ def render_block(store: Store, population: Population, block: Block) -> Manifest
     if isinstance(samples, BitSamples):
         table = table.replace_schema_metadata({LEVEL: str(samples.level)})
     sink = pa.BufferOutputStream()
-    compression = {name: "none" if packed and name == "image" else "zstd" for name in columns}
+    # Of 1p-frac at 512 px, bits with lz4 take 11 KB and 0.06 ms, with zstd 8 KB and 0.10 ms; bytes with zstd 14 KB and
+    # 0.32 ms, PNG 21 KB and 4.5 ms. Drawing takes 0.2 ms.
+    compression = {name: "lz4" if packed and name == "image" else "zstd" for name in columns}
     pq.write_table(table, sink, compression=compression, use_dictionary=False, write_statistics=False)
     return store.publish(
         population.block_address(block.number),
