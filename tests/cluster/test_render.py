@@ -3,7 +3,9 @@ import pytest
 from scaleback.cluster.render import render
 from scaleback.core.errors import RunError
 from scaleback.core.store import Store
-from scaleback.sources.population import Population, missing_blocks, render_block
+from scaleback.sources.named import Digits
+from scaleback.sources.perlin import Perlin
+from scaleback.sources.population import Population, load_images, missing_blocks, render_block
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 
@@ -39,3 +41,14 @@ def test_a_population_that_cannot_be_drawn_stops_no_other(tiny, store):
     assert store.failure(hopeless.address)["error"] == "RenderError"
     assert store.failure(hopeless.address)["lasting"]
     assert missing_blocks(store, good, 4) == []
+
+
+def test_blocks_of_unlike_populations_share_a_task(tiny, store):
+    # More blocks than tasks; their specs have no field in common but the kind.
+    wanted = [(Population.of(tiny.base.source, seed), 150) for seed in range(3)]
+    wanted += [(Population.of(Digits(), seed), 150) for seed in range(3)]
+    wanted += [(Population.of(Perlin(size_px=16, cells=2, octaves=2), seed), 150) for seed in range(3)]
+    assert render(store, wanted) == {}
+    for population, images in wanted:
+        assert missing_blocks(store, population, images) == []
+        assert len(load_images(store, population, images)) == images

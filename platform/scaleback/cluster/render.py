@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,8 @@ def render(
     runtime.quiet()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    items = [{"population": population.plain(), "block": list(block)} for population, block in blocks]
+    # Text, since rows that share an Arrow block share a schema, and populations have fields of their own.
+    items = [{"population": json.dumps(population.plain()), "block": list(block)} for population, block in blocks]
     cores = int(ray.cluster_resources().get("CPU", 1))
     tasks = max(-(-len(items) // MOST_BLOCKS_A_TASK), min(len(items), TASKS_A_CORE * cores))
     data = ray.data.from_items(items, override_num_blocks=tasks).map(_RenderBlock(store), num_cpus=1)
@@ -60,7 +62,7 @@ class _RenderBlock:
         self._store = store
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        population, block = Population.parse(row["population"]), Block(*row["block"])
+        population, block = Population.parse(json.loads(row["population"])), Block(*row["block"])
         address, failed = population.block_address(block.number), ""
         try:
             with self._store.lease(address):

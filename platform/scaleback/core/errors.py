@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LISTED_NAMES = 15
+LISTED_NAMES = 24
 """A refusal lists what is known up to this number of names."""
 
 

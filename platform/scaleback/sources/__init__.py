@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from scaleback.core.spec import variants
 from scaleback.sources.base import Source
+from scaleback.sources.dead_leaves import DeadLeaves
 from scaleback.sources.folder import Folder
 from scaleback.sources.fractaldb import OFDB, FractalDB
 from scaleback.sources.mixture import Mixture
 from scaleback.sources.named import Digits, FashionMNIST, HuggingFace, Torchvision
 from scaleback.sources.one_fractal import OnePFrac
+from scaleback.sources.one_photo import OnePhoto
+from scaleback.sources.perlin import Perlin
+from scaleback.sources.point_cloud import PointCloud
 from scaleback.sources.real import RealSource
+from scaleback.sources.spectrum import Spectrum
 from scaleback.sources.tables import Arrays, Parquet
 
 REAL_SOURCES: Mapping[str, type[RealSource]] = {
@@ -29,6 +34,11 @@ SOURCES: Mapping[str, type[Source]] = {
     "1p-frac": OnePFrac,
     "fractaldb": FractalDB,
     "ofdb": OFDB,
+    "one-photo": OnePhoto,
+    "point-cloud": PointCloud,
+    "spectrum": Spectrum,
+    "perlin": Perlin,
+    "dead-leaves": DeadLeaves,
     "mixture": Mixture,
     **REAL_SOURCES,
 }

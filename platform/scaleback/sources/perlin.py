@@ -1,0 +1,97 @@
+"""Perlin noise: gradients on grids that double in fineness (Perlin, 1985; the quintic of 2002)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from scaleback.core import seeds
+from scaleback.core.errors import Refusal, refusal
+from scaleback.sources.base import UNLABELLED, Samples, Source
+
+
+class Perlin(Source):
+    """Unlabelled images; octave k has ``cells`` x 2^k cells a side and ``persistence``^k of the height."""
+
+    kind: Literal["perlin"] = "perlin"
+    size_px: int = Field(256, ge=8)
+    channels: Literal[1, 3] = 1
+    cells: int = Field(4, ge=1)
+    octaves: int = Field(4, ge=1, le=10)
+    persistence: float = Field(0.5, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        finest = self.cells * 2 ** (self.octaves - 1)
+        if finest > self.size_px:
+            raise Refusal("octaves", refusal(f"must leave a pixel to each cell; the last has {finest}", self.octaves))
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.size_px, self.size_px, self.channels
+
+    def classes(self, images: int) -> None:
+        return None
+
+    def available(self) -> None:
+        return None
+
+    def open(self, seed: int) -> PerlinReader:
+        return PerlinReader(self, seed)
+
+    @classmethod
+    def example(cls, scratch: Path) -> Self:
+        return cls(size_px=32, cells=2, octaves=3)
+
+
+class PerlinReader:
+    """Sums octaves, and stretches each channel from black to white."""
+
+    def __init__(self, spec: Perlin, seed: int) -> None:
+        self._spec, self._seed = spec, seed
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Nothing is realised once for all."""
+        return {}
+
+    def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
+        return Samples(
+            image_BHWC=np.stack([self._draw(int(index)) for index in indices_B]),
+            label_B=np.full(len(indices_B), UNLABELLED, np.int64),
+        )
+
+    def _draw(self, index: int) -> NDArray[np.uint8]:
+        spec = self._spec
+        rng = seeds.generator("perlin", self._seed, index)
+        height_HWC = np.zeros(spec.shape)
+        for octave in range(spec.octaves):
+            cells = spec.cells * 2**octave
+            for channel in range(spec.channels):
+                angle = rng.uniform(0, 2 * np.pi, (cells + 1, cells + 1))
+                height_HWC[:, :, channel] += spec.persistence**octave * gradient_noise(angle, spec.size_px)
+        low, high = height_HWC.min(axis=(0, 1)), height_HWC.max(axis=(0, 1))
+        image_HWC: NDArray[np.uint8] = (255 * (height_HWC - low) / (high - low) + 0.5).astype(np.uint8)
+        return image_HWC
+
+
+def gradient_noise(angle_YX: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """(size, size) one octave over a grid of gradients of these angles; zero at every node of the grid."""
+    cells = len(angle_YX) - 1
+    at = (np.arange(size) + 0.5) * cells / size
+    cell, inside = np.floor(at).astype(int), at % 1
+    blend = inside**3 * (inside * (6 * inside - 15) + 10)
+    corners = []
+    for down in (0, 1):
+        for across in (0, 1):
+            angle_HW = angle_YX[np.ix_(cell + down, cell + across)]
+            corners.append(np.sin(angle_HW) * (inside - down)[:, None] + np.cos(angle_HW) * (inside - across))
+    top = corners[0] + blend * (corners[1] - corners[0])
+    bottom = corners[2] + blend * (corners[3] - corners[2])
+    noise_HW: NDArray[np.float64] = top + blend[:, None] * (bottom - top)
+    return noise_HW
