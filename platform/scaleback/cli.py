@@ -27,6 +27,7 @@ STUDY_VERBS = {
 VERBS = {
     **STUDY_VERBS,
     "show": "a contact sheet of a source",
+    "export": "images of a source as PNG folder, Parquet, WebDataset or Hugging Face data set",
     "doctor": "check this machine, Ray and the storage",
 }
 
@@ -68,6 +69,10 @@ def _dispatch(verb: str, words: list[str], study: Any) -> int:
         from scaleback.commands.show import show
 
         return show(_show_parser().parse_args(words))
+    if verb == "export":
+        from scaleback.commands.export import export
+
+        return export(_export_parser().parse_args(words))
     if verb == "doctor":
         from scaleback.commands.doctor import doctor
 
@@ -132,12 +137,22 @@ SET_HELP = "any field of the base run; see plan --fields"
 
 
 def _show_parser() -> _Parser:
-    parser = _Parser(prog="scaleback show", description=VERBS["show"], allow_abbrev=False)
+    return _source_parser("show", images=32, out="PNG file; the source's name if left out")
+
+
+def _export_parser() -> _Parser:
+    parser = _source_parser("export", images=1_000, out="new folder; named after source and format if left out")
+    parser.add_argument("--format", default="folder", help="folder, parquet, webdataset or huggingface")
+    return parser
+
+
+def _source_parser(verb: str, *, images: int, out: str) -> _Parser:
+    parser = _Parser(prog=f"scaleback {verb}", description=VERBS[verb], allow_abbrev=False)
     parser.add_argument("source", help="kind of a source, such as 1p-frac or digits")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE")
-    parser.add_argument("--images", type=int, default=32, help="how many images")
+    parser.add_argument("--images", type=int, default=images, help="how many images")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default=None, help="PNG file; the source's name if left out")
+    parser.add_argument("--out", default=None, help=out)
     parser.add_argument("--json", action="store_true")
     return parser
 

@@ -102,7 +102,10 @@ def done(arguments, capsys, study=None):
 WRONG = [
     # verbs and options
     ("", "a verb is needed: plan, run, status"),
-    ("paln", "unknown verb, known are doctor, fit, plan, report, run, show, status; got 'paln'; nearest 'plan'"),
+    (
+        "paln",
+        "unknown verb, known are doctor, export, fit, plan, report, run, show, status; got 'paln'; nearest 'plan'",
+    ),
     ("plan --axsi x", "got '--axsi'; nearest '--axis'"),
     ("status --yaml", "status: unknown option, known are --axis"),
     ("plan --json=1", "--json"),

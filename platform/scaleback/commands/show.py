@@ -23,7 +23,7 @@ MOST_IMAGES = 4_096
 
 def show(options: Namespace) -> int:
     """Write a contact sheet and print what the images are like."""
-    source = _source(options)
+    source = source_of(options)
     if not 1 <= options.images <= MOST_IMAGES:
         raise InputError(f"--images: must be 1 to {MOST_IMAGES}; got {options.images}")
     out = Path(options.out or f"{source.short}.png")
@@ -54,7 +54,8 @@ def show(options: Namespace) -> int:
         print(json.dumps(facts))
         return 0
     height, width, channels = source.shape
-    print(f"{source.short}: {options.images} images of {height} x {width} x {channels}, {facts['classes']} classes")
+    classes = "unlabelled" if facts["classes"] is None else f"{facts['classes']} classes"
+    print(f"{source.short}: {options.images} images of {height} x {width} x {channels}, {classes}")
     print(f"lit pixels {units.percent(facts['lit_share'])}, {units.count(facts['images_per_s'])} images/s on this core")
     if facts["mean_difference"] is not None:
         print(f"mean difference of neighbouring images {facts['mean_difference']:.1f} of 255")
@@ -62,7 +63,8 @@ def show(options: Namespace) -> int:
     return 0
 
 
-def _source(options: Namespace) -> Source:
+def source_of(options: Namespace) -> Source:
+    """The source that the options name."""
     from pydantic import TypeAdapter, ValidationError
 
     from scaleback.core.spec import assign, fault_lines
