@@ -6,13 +6,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: sweep test test-slow lint constraints clean
+.PHONY: sweep figures test test-slow lint constraints clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make sweep      run the default study, or go on with it; the report is below $(STORAGE)/report"
 	@echo "make test       the tests, about four minutes once installed"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make figures    the pictures of README.md, from the default study's results"
 	@echo "make lint       ruff and mypy"
 
 sweep: .venv/installed
@@ -23,6 +24,9 @@ test: .venv/installed-dev
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
+
+figures: .venv/installed
+	$(BIN)/python docs/figures.py $(STORAGE)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -10,11 +10,11 @@ core in memory; Ray itself is up before.
 
 import argparse
 import json
-import math
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
 import numpy as np
+import pyarrow as pa
 
 from scaleback.cluster import runtime
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.render import render
+from scaleback.commands.export import png
 from scaleback.core import seeds
 from scaleback.core.store import Store
 from scaleback.sources import ifs
@@ -106,6 +108,24 @@ def fractaldb_images_per_s(categories: int, cpus: int) -> float:
     return cpus * categories * len(instances) / (time.perf_counter() - begun)
 
 
+def encodings(size: int, images: int) -> dict[str, float]:
+    """What it takes to encode an image on one core, and to what size: what blocks might hold."""
+    samples = OnePFrac(size_px=size).open(0)(np.arange(images))
+    packed, plain = samples.stored.tobytes(), samples.image_BHWC
+    ways: dict[str, Callable[[], int]] = {
+        "bits_lz4": lambda: pa.Codec("lz4_raw").compress(packed).size,
+        "bits_zstd": lambda: pa.Codec("zstd").compress(packed).size,
+        "bytes_zstd": lambda: pa.Codec("zstd").compress(plain.tobytes()).size,
+        "png": lambda: sum(len(png(image_HWC)) for image_HWC in plain),
+    }
+    found = {}
+    for name, way in ways.items():
+        begun = time.perf_counter()
+        found[f"{name}_{size}_bytes"] = way() / images
+        found[f"{name}_{size}_ms"] = 1e3 * (time.perf_counter() - begun) / images
+    return found
+
+
 def ray_data_images_per_s(source: Source, images: int, cpus: int) -> float:
     """Rate of a render job on a cluster of ``cpus`` cores; a small job before it starts the workers."""
     with tempfile.TemporaryDirectory(prefix="bench-render-") as folder:
@@ -126,6 +146,7 @@ def measure(quick: bool) -> dict[str, float]:
     for size in (224, 512):
         found[f"fast_{size}_ms"] = one_core_ms(one_fractal(size), 128, repeats)
         found[f"exact_{size}_ms"] = one_core_ms(one_fractal(size, renderer="exact"), 16, repeats)
+    found |= encodings(512, 64)
     found["fractaldb_362_images_per_s"] = fractaldb_images_per_s(2 if quick else 10, cpus)
     for size in (224, 512):
         source, ideal = one_fractal(size), 1e3 / found[f"fast_{size}_ms"]
@@ -157,7 +178,7 @@ def main() -> None:
     for name, value in found.items():
         print(f"{name:<32} {value:,.4g}")
     if options.json:
-        print(json.dumps({name: round(value, 4) for name, value in found.items() if math.isfinite(value)}))
+        print(json.dumps({name: round(value, 4) for name, value in found.items()}))
 
 
 if __name__ == "__main__":

@@ -122,6 +122,13 @@ def test_images_without_labels_lie_side_by_side(desk, capsys):
     assert len(list((desk / "made").glob("*.png"))) == IMAGES
 
 
+def test_a_mixture_with_an_unlabelled_part_is_unlabelled_throughout(desk, capsys):
+    parts = '{"kind": "perlin", "size_px": 16, "cells": 2, "octaves": 2}', '{"kind": "point-cloud", "size_px": 16}'
+    mixed = [f"--set=first={parts[0]}", f"--set=second={parts[1]}", "--set=share=0.5", "--set=labels=shared"]
+    assert main(["export", "mixture", *mixed, "--images", "8", "--format", "folder", "--out", "made"]) == 0
+    assert len(list((desk / "made").glob("*.png"))) == 8
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -129,6 +136,7 @@ def test_images_without_labels_lie_side_by_side(desk, capsys):
         ("export 1p-frac --images 0", "--images: must be at least 1; got 0"),
         ("export digits --images 5000", "--images: the source has 797; got 5,000"),
         ("export 1p-frac --out there", "--out: must be a new folder in a folder that is there; got 'there'"),
+        (f"export 1p-frac --out {'x' * 300}", "--out: must be a new folder in a folder that is there; got 'xxx"),
         ("export 1p-frac --out no/where", "--out: must be a new folder in a folder that is there; got 'no/where'"),
     ],
 )

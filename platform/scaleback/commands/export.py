@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scaleback.cluster.progress import Progress
 from scaleback.commands.show import source_of
 from scaleback.core.errors import DataError, InputError, short, unknown
+from scaleback.core.plain import exists
 from scaleback.sources import Source
-from scaleback.sources.base import UNLABELLED
 
 BATCH_IMAGES = 256
 SHARD_IMAGES = 10_000
@@ -35,7 +35,7 @@ class Example(NamedTuple):
     """One image as it is written, with its index."""
 
     number: int
-    label: int
+    label: int | None
     png: bytes
     facts: Mapping[str, Any]
 
@@ -56,14 +56,14 @@ def export(options: Namespace) -> int:
     if available is not None and options.images > available:
         raise DataError(f"--images: the source has {available:,}; got {options.images:,}")
     out = Path(options.out or f"{source.short}-{options.format}")
-    if os.path.lexists(out) or not out.absolute().parent.is_dir():
-        raise InputError(f"--out: must be a new folder in a folder that is there; got {short(str(out))}")
+    _refuse_out(out)
+    labelled = source.classes(options.images) is not None
     begun = time.perf_counter()
     reader = source.open(source.population_seed(options.seed))
     with Progress(quiet=options.json) as progress, tempfile.TemporaryDirectory(dir=out.absolute().parent) as scratch:
         made = Path(scratch) / "export"
         made.mkdir()
-        WRITERS[options.format](made, source, _examples(reader, options.images, progress))
+        WRITERS[options.format](made, source, _examples(reader, options.images, labelled, progress))
         record = {
             "source": source.plain(),
             "fingerprint": source.fingerprint,
@@ -87,7 +87,18 @@ def export(options: Namespace) -> int:
     return 0
 
 
-def _examples(reader: Any, images: int, progress: Progress) -> Iterator[Example]:
+def _refuse_out(out: Path) -> None:
+    try:
+        os.stat(out)
+    except FileNotFoundError:
+        if exists(out.absolute().parent):
+            return
+    except (OSError, ValueError):
+        pass  # a name that no folder can have
+    raise InputError(f"--out: must be a new folder in a folder that is there; got {short(str(out))}")
+
+
+def _examples(reader: Any, images: int, labelled: bool, progress: Progress) -> Iterator[Example]:
     for start in range(0, images, BATCH_IMAGES):
         index_B = np.arange(start, min(start + BATCH_IMAGES, images))
         samples = reader(index_B)
@@ -95,7 +106,7 @@ def _examples(reader: Any, images: int, progress: Progress) -> Iterator[Example]
             zip(samples.image_BHWC, index_B, samples.label_B, strict=True)
         ):
             facts = {name: np.asarray(value[place]).tolist() for name, value in samples.facts.items()}
-            yield Example(int(index), int(label), png(image_HWC), facts)
+            yield Example(int(index), int(label) if labelled else None, png(image_HWC), facts)
         progress.rendered(int(index_B[-1]) + 1, images)
 
 
@@ -112,7 +123,7 @@ def _folder(out: Path, source: Source, examples: Iterator[Example]) -> None:
     """``<class>/<index>.png``, or ``<index>.png`` without labels; facts in ``facts.parquet``."""
     rows = []
     for one in examples:
-        folder = out if one.label == UNLABELLED else out / f"{one.label:05d}"
+        folder = out if one.label is None else out / f"{one.label:05d}"
         folder.mkdir(exist_ok=True)
         (folder / f"{one.name}.png").write_bytes(one.png)
         rows.append({"index": one.number, "label": one.label, **one.facts})
@@ -132,7 +143,7 @@ def _webdataset(out: Path, source: Source, examples: Iterator[Example]) -> None:
         with tarfile.open(out / f"shard-{number:06d}.tar", "w") as tar:
             for one in rows:
                 files = {"png": one.png, "json": json.dumps({"index": one.number, **one.facts}).encode()}
-                if one.label != UNLABELLED:
+                if one.label is not None:
                     files["cls"] = str(one.label).encode()
                 for suffix, data in files.items():
                     member = tarfile.TarInfo(f"{one.name}.{suffix}")
@@ -151,10 +162,10 @@ def _huggingface(out: Path, source: Source, examples: Iterator[Example]) -> None
             "index": [one.number for one in rows],
         }
         features: dict[str, Any] = {"image": {"_type": "Image"}, "index": {"dtype": "int64", "_type": "Value"}}
-        if rows[0].label != UNLABELLED:
+        if rows[0].label is not None:
             columns["label"] = [one.label for one in rows]
             features["label"] = {"dtype": "int64", "_type": "Value"}
-            labels = max(labels, *(one.label + 1 for one in rows))
+            labels = max(labels, *(one.label + 1 for one in rows if one.label is not None))
         metadata = {"huggingface": json.dumps({"info": {"features": features}})}
         pq.write_table(pa.table(columns, metadata=metadata), out / "data" / f"train-{number:05d}.parquet")
         count += len(rows)

@@ -28,6 +28,12 @@ class Samples:
     """Class of each image, ``UNLABELLED`` where there is none."""
     facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Realised parameters, one row an image: the system of a fractal, how often it was redrawn, a file's place."""
+    level: ClassVar[None] = None
+
+    @property
+    def stored(self) -> NDArray[np.uint8]:
+        """What a block holds."""
+        return self.image_BHWC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,11 @@ class BitSamples:
     """Value of a lit pixel."""
     label_B: NDArray[np.int64]
     facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def stored(self) -> NDArray[np.uint8]:
+        """What a block holds."""
+        return self.bits_BHX
 
     @cached_property
     def image_BHWC(self) -> NDArray[np.uint8]:  # noqa: N802  # the name that Samples has

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from scaleback.sources import philox
 from scaleback.sources.base import Samples
 from scaleback.sources.ifs import System, probabilities
 
@@ -27,6 +28,7 @@ GRAY = 127
 NAN_MARGIN = 100
 """Points dropped before the first that is not a number."""
 FILL_MASK = 511
+Precision: TypeAlias = Literal["float32", "float64"]
 FULL_WORDS = (np.uint64(2**32 - 1),) * 4
 """Words whose mask is all ones: 1 + (word * 511 >> 32) = 511."""
 PALETTE_COLOURS = 128
@@ -45,17 +47,16 @@ class Canvas:
     ) -> NDArray[np.uint8]:
         """One (H, W, C) picture; all zero if the system leaves the range of numbers or has no extent."""
         image_HWC = np.zeros((self._size, self._size, self._palette_PC.shape[1]), np.uint8)
-        kept = _orbit(system_M6, choices(probability_M, len(self._x_T)), self._x_T, self._y_T)
+        kept = _orbit(system_M6, choices(probability_M, len(self._x_T), "float64"), self._x_T, self._y_T)
         if kept > 0:
-            key = np.array([mask_key & 0xFFFFFFFF, mask_key >> 32], np.uint64)
             _paste(
                 self._x_T[:kept],
                 self._y_T[:kept],
                 self._pad,
                 self._patch,
                 self._random,
-                key,
-                index,
+                np.uint64(mask_key),
+                np.uint64(index),
                 self._palette_PC,
                 image_HWC,
             )
@@ -115,15 +116,15 @@ def uniform(points: int) -> NDArray[np.float64]:
     return np.random.RandomState(ORBIT_SEED).random(points)
 
 
-def choices(probability_M: NDArray[np.float64], points: int) -> NDArray[np.uint8]:
-    """(T,) the map of every step: the first whose cumulative chance is not below the step's number."""
-    return _choices(probability_M.tobytes(), points)
+def choices(probability_M: NDArray[np.float64], points: int, dtype: Precision) -> NDArray[np.uint8]:
+    """(T,) the map of every step: the first whose cumulative chance is not below the step's number, both rounded."""
+    return _choices(probability_M.tobytes(), points, dtype)
 
 
 @lru_cache(maxsize=2)
-def _choices(probability_bytes: bytes, points: int) -> NDArray[np.uint8]:
+def _choices(probability_bytes: bytes, points: int, dtype: Precision) -> NDArray[np.uint8]:
     choice_T = np.empty(points, np.uint8)
-    _choose(np.cumsum(np.frombuffer(probability_bytes)), uniform(points), choice_T)
+    _choose(np.cumsum(np.frombuffer(probability_bytes)).astype(dtype), uniform(points).astype(dtype), choice_T)
     return choice_T
 
 
@@ -181,25 +182,8 @@ def _orbit(system_M6: Any, choice_T: Any, x_T: Any, y_T: Any) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _masks(key: Any, index: int, block: int) -> Any:
-    """Four words of Philox 4x32-10, the same as ``core.seeds.words(key, [index], ...)[0, 4 * block :]``."""
-    low = np.uint64(0xFFFFFFFF)
-    half = np.uint64(32)
-    c0, c1 = np.uint64(block), np.uint64(0)
-    c2, c3 = np.uint64(index) & low, np.uint64(index) >> half
-    k0, k1 = key[0], key[1]
-    for _ in range(10):
-        p0 = np.uint64(0xD2511F53) * c0
-        p1 = np.uint64(0xCD9E8D57) * c2
-        c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
-        k0 = (k0 + np.uint64(0x9E3779B9)) & low
-        k1 = (k1 + np.uint64(0xBB67AE85)) & low
-    return c0, c1, c2, c3
-
-
-@njit(cache=True, nogil=True)
 def _paste(
-    x_T: Any, y_T: Any, pad: int, patch: bool, random: bool, key: Any, index: int, palette_PC: Any, image_HWC: Any
+    x_T: Any, y_T: Any, pad: int, patch: bool, random: bool, key: Any, index: Any, palette_PC: Any, image_HWC: Any
 ) -> None:
     height, width, channels = image_HWC.shape
     # Shifted only if something lies left of or below the origin, as in the reference.
@@ -213,7 +197,7 @@ def _paste(
     origin = wide + deep if patch else np.uint64(0)  # a patch lies one pixel down and right of its point
     hue = np.uint64(0)
     for block in range((len(x_T) + 3) // 4):
-        words = _masks(key, index, block) if patch and random else FULL_WORDS
+        words = philox.block(key, index, block) if patch and random else FULL_WORDS
         for lane in range(min(4, len(x_T) - 4 * block)):
             t = 4 * block + lane
             column = np.uint64((x_T[t] - low_x) / span_x * (width - 2 * pad) + pad)

@@ -20,6 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from scaleback.sources import philox
 from scaleback.sources.base import BitSamples
 from scaleback.sources.chaos import GRAY, Canvas, choices, uniform
 from scaleback.sources.ifs import PARAMETERS, System
@@ -66,8 +67,9 @@ class FastCanvas:
         """Pictures as bits; none is set where a system leaves the range of numbers or has no extent.
 
         Args:
-            systems: (M, 6) each, of any number of maps; an orbit that is given several times is computed once.
-            probabilities: (M,) each; fastest where all are the same.
+            systems: (M, 6) each, of any number of maps; the same array with the same probabilities may be given
+                several times, and its orbit is computed once.
+            probabilities: (M,) each; fastest where all are the same, and that changes no picture.
             mask_key: stream of the masks.
             indices: each image's place in that stream.
             flips: 0 for none, 1 top to bottom, 2 left to right, 3 both.
@@ -118,7 +120,7 @@ class FastCanvas:
                 if not shared:
                     threshold_ML[: len(system) - 1, lane] = np.cumsum(chances)[:-1]
         system_X, threshold_X = system_M6L.ravel(), threshold_ML.ravel()
-        choice_T = choices(first, self._points) if shared else np.empty(0, np.uint8)
+        choice_T = choices(first, self._points, "float32") if shared else np.empty(0, np.uint8)
         box_4L, end_2L = np.empty(4 * LANES, np.float32), np.empty(2 * LANES, np.float32)
         _bounds(system_X, threshold_X, maps, choice_T, self._uniform_T, shared, box_4L, end_2L)
         low_2L, high_2L = box_4L.reshape(2, 2, LANES).astype(np.float64)
@@ -268,21 +270,12 @@ def _dilate(bits_BX: Any, row_words: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _noise(key: Any, index: Any, first: int, words: Any) -> None:
-    """Philox 4x32-10 of counters (first, first + 1, ...; index): halves of its blocks in the halves of ``words``."""
-    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    blocks = len(words) // 2
-    for block in range(blocks):
-        c0, c1 = np.uint64(first + block), np.uint64(0)
-        c2, c3 = index & low, index >> half
-        k0, k1 = key & low, key >> half
-        for _ in range(10):
-            p0 = np.uint64(0xD2511F53) * c0
-            p1 = np.uint64(0xCD9E8D57) * c2
-            c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
-            k0 = (k0 + np.uint64(0x9E3779B9)) & low
-            k1 = (k1 + np.uint64(0xBB67AE85)) & low
-        words[block] = c0 | (c1 << half)
-        words[blocks + block] = c2 | (c3 << half)
+    """Blocks ``first``, ``first`` + 1, ... of the image's stream: halves of each in the halves of ``words``."""
+    half, blocks = np.uint64(32), len(words) // 2
+    for number in range(blocks):
+        c0, c1, c2, c3 = philox.block(key, index, first + number)
+        words[number] = c0 | (c1 << half)
+        words[blocks + number] = c2 | (c3 << half)
 
 
 @njit(cache=True, nogil=True)

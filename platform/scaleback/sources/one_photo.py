@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from scaleback.core import seeds
-from scaleback.core.errors import Refusal, refusal, unknown
+from scaleback.core.errors import Refusal, unknown
 from scaleback.core.plain import beside, is_file
 from scaleback.sources.base import Samples, Source
 from scaleback.sources.real import check_header, decode_file
@@ -64,8 +64,8 @@ class OnePhoto(Source):
         if self.photo not in BUNDLED:
             return Path(self.photo)
         package = importlib.util.find_spec("sklearn")
-        if package is None or package.origin is None:
-            raise Refusal("photo", refusal("needs scikit-learn", self.photo))
+        assert package is not None, "scikit-learn is required"
+        assert package.origin is not None, "scikit-learn is a package with a file"
         return Path(package.origin).parent / "datasets" / "images" / f"{self.photo}.jpg"
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -9,16 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from scaleback.core import seeds
 from scaleback.core.errors import Refusal, refusal
-from scaleback.sources.base import UNLABELLED, Samples, Source
+from scaleback.sources.noise import Noise
 
 
-class Perlin(Source):
-    """Unlabelled images; octave k has ``cells`` x 2^k cells a side and ``persistence``^k of the height."""
+class Perlin(Noise):
+    """Octave k has ``cells`` x 2^k cells a side and ``persistence``^k of the height; channels span black to white."""
 
     kind: Literal["perlin"] = "perlin"
-    size_px: int = Field(256, ge=8)
     channels: Literal[1, 3] = 1
     cells: int = Field(4, ge=1)
     octaves: int = Field(4, ge=1, le=10)
@@ -31,53 +30,19 @@ class Perlin(Source):
             raise Refusal("octaves", refusal(f"must leave a pixel to each cell; the last has {finest}", self.octaves))
         return self
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.size_px, self.size_px, self.channels
-
-    def classes(self, images: int) -> None:
-        return None
-
-    def available(self) -> None:
-        return None
-
-    def open(self, seed: int) -> PerlinReader:
-        return PerlinReader(self, seed)
+    def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mapping[str, Any]]:
+        height_HWC = np.zeros(self.shape)
+        for octave in range(self.octaves):
+            cells = self.cells * 2**octave
+            for channel in range(self.channels):
+                angle_YX = rng.uniform(0, 2 * np.pi, (cells + 1, cells + 1))
+                height_HWC[:, :, channel] += self.persistence**octave * gradient_noise(angle_YX, self.size_px)
+        low, high = height_HWC.min(axis=(0, 1)), height_HWC.max(axis=(0, 1))
+        return (255 * (height_HWC - low) / (high - low) + 0.5).astype(np.uint8), {}
 
     @classmethod
     def example(cls, scratch: Path) -> Self:
         return cls(size_px=32, cells=2, octaves=3)
-
-
-class PerlinReader:
-    """Sums octaves, and stretches each channel from black to white."""
-
-    def __init__(self, spec: Perlin, seed: int) -> None:
-        self._spec, self._seed = spec, seed
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """Nothing is realised once for all."""
-        return {}
-
-    def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
-        return Samples(
-            image_BHWC=np.stack([self._draw(int(index)) for index in indices_B]),
-            label_B=np.full(len(indices_B), UNLABELLED, np.int64),
-        )
-
-    def _draw(self, index: int) -> NDArray[np.uint8]:
-        spec = self._spec
-        rng = seeds.generator("perlin", self._seed, index)
-        height_HWC = np.zeros(spec.shape)
-        for octave in range(spec.octaves):
-            cells = spec.cells * 2**octave
-            for channel in range(spec.channels):
-                angle = rng.uniform(0, 2 * np.pi, (cells + 1, cells + 1))
-                height_HWC[:, :, channel] += spec.persistence**octave * gradient_noise(angle, spec.size_px)
-        low, high = height_HWC.min(axis=(0, 1)), height_HWC.max(axis=(0, 1))
-        image_HWC: NDArray[np.uint8] = (255 * (height_HWC - low) / (high - low) + 0.5).astype(np.uint8)
-        return image_HWC
 
 
 def gradient_noise(angle_YX: NDArray[np.float64], size: int) -> NDArray[np.float64]:

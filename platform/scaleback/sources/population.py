@@ -124,21 +124,19 @@ def render_block(store: Store, population: Population, block: Block) -> Manifest
     open_reader = reader(population)
     samples = open_reader(np.arange(block.start, block.stop))
     _check(samples, population, block)
-    packed = isinstance(samples, BitSamples)
-    stored = samples.bits_BHX if isinstance(samples, BitSamples) else samples.image_BHWC
     columns: dict[str, Any] = {
         "index": pa.array(np.arange(block.start, block.stop)),
         "label": pa.array(samples.label_B),
-        "image": _rows(stored.reshape(len(stored), -1)),
+        "image": _rows(samples.stored.reshape(len(samples.stored), -1)),
     }
     columns |= {f"fact_{name}": _rows(value.reshape(len(value), -1)) for name, value in samples.facts.items()}
     table = pa.table(columns)
-    if isinstance(samples, BitSamples):
+    if samples.level is not None:
         table = table.replace_schema_metadata({LEVEL: str(samples.level)})
     sink = pa.BufferOutputStream()
-    # Of 1p-frac at 512 px, bits with lz4 take 11 KB and 0.06 ms, with zstd 8 KB and 0.10 ms; bytes with zstd 14 KB and
-    # 0.32 ms, PNG 21 KB and 4.5 ms. Drawing takes 0.2 ms.
-    compression = {name: "lz4" if packed and name == "image" else "zstd" for name in columns}
+    # Measured by jobs/bench_render.py, of 1p-frac at 512 px: bits with lz4 take 12 KB and 0.07 ms, with zstd 9 KB and
+    # 0.10 ms; bytes with zstd 14 KB and 0.6 ms, PNG 21 KB and 4.6 ms. Drawing takes 0.2 ms.
+    compression = {name: "lz4" if name == "image" and samples.level is not None else "zstd" for name in columns}
     pq.write_table(table, sink, compression=compression, use_dictionary=False, write_statistics=False)
     return store.publish(
         population.block_address(block.number),
@@ -208,9 +206,7 @@ def _rows(value_BX: NDArray[Any]) -> pa.Array:
 
 def _check(samples: Samples | BitSamples, population: Population, block: Block) -> None:
     height, width, channels = population.source.shape
-    expected: tuple[int, ...] = (block.stop - block.start, height, width, channels)
-    stored = samples.image_BHWC if isinstance(samples, Samples) else samples.bits_BHX
-    if isinstance(samples, BitSamples):
-        expected = (block.stop - block.start, height, -(-width // 8))
-    assert stored.shape == expected, f"{population.slug}: gave {stored.shape}, declared {expected}"
-    assert stored.dtype == np.uint8, f"{population.slug}: gave {stored.dtype}"
+    shape = (height, width, channels) if samples.level is None else (height, -(-width // 8))
+    expected = (block.stop - block.start, *shape)
+    assert samples.stored.shape == expected, f"{population.slug}: gave {samples.stored.shape}, declared {expected}"
+    assert samples.stored.dtype == np.uint8, f"{population.slug}: gave {samples.stored.dtype}"

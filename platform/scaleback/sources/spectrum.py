@@ -6,27 +6,25 @@ Baradad et al., "Learning to See by Looking at Noise" (NeurIPS 2021), section 3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from scaleback.core import seeds
 from scaleback.core.errors import Refusal, refusal
-from scaleback.sources.base import UNLABELLED, Samples, Source
+from scaleback.sources.noise import Noise
 
 SPREAD = 3.0
 """Standard deviations from the mean to black and to white."""
 
 
-class Spectrum(Source):
-    """Unlabelled images; each is its own draw of the exponents and phases."""
+class Spectrum(Noise):
+    """Each image is its own draw of the exponents and phases."""
 
     kind: Literal["spectrum"] = "spectrum"
-    size_px: int = Field(256, ge=8)
-    channels: Literal[1, 3] = 3
     exponent: tuple[float, float] = (0.5, 3.5)
     """Range of a and b."""
 
@@ -36,52 +34,16 @@ class Spectrum(Source):
             raise Refusal("exponent", refusal("must be a range from 0 on", self.exponent))
         return self
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.size_px, self.size_px, self.channels
-
-    def classes(self, images: int) -> None:
-        return None
-
-    def available(self) -> None:
-        return None
-
-    def open(self, seed: int) -> SpectrumReader:
-        return SpectrumReader(self, seed)
+    def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mapping[str, Any]]:
+        exponents = rng.uniform(*self.exponent, 2)
+        across_X, down_Y = (np.abs(of(self.size_px, 1 / self.size_px)) for of in (np.fft.rfftfreq, np.fft.fftfreq))
+        weight_YX = across_X ** exponents[0] + (down_Y ** exponents[1])[:, None]
+        weight_YX[0, 0] = np.inf  # the mean is set below
+        white_YXC = np.fft.rfft2(rng.standard_normal(self.shape), axes=(0, 1))
+        noise_HWC = np.fft.irfft2(white_YXC / weight_YX[..., None], self.shape[:2], axes=(0, 1))
+        noise_HWC /= SPREAD * noise_HWC.std(axis=(0, 1)) + 1e-30
+        return (127.5 * (1 + noise_HWC)).clip(0, 255).astype(np.uint8), {"exponents": exponents}
 
     @classmethod
     def example(cls, scratch: Path) -> Self:
         return cls(size_px=24)
-
-
-class SpectrumReader:
-    """Draws noise through the inverse Fourier transform."""
-
-    def __init__(self, spec: Spectrum, seed: int) -> None:
-        self._spec, self._seed = spec, seed
-        self._across_X = np.abs(np.fft.rfftfreq(spec.size_px, 1 / spec.size_px))
-        self._down_Y = np.abs(np.fft.fftfreq(spec.size_px, 1 / spec.size_px))
-
-    @property
-    def record(self) -> dict[str, float]:
-        """Nothing is realised once for all."""
-        return {}
-
-    def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
-        drawn = [self._draw(int(index)) for index in indices_B]
-        return Samples(
-            image_BHWC=np.stack([image for image, _ in drawn]),
-            label_B=np.full(len(drawn), UNLABELLED, np.int64),
-            facts={"exponents": np.stack([exponents for _, exponents in drawn])},
-        )
-
-    def _draw(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        spec = self._spec
-        rng = seeds.generator("spectrum", self._seed, index)
-        exponents = rng.uniform(*spec.exponent, 2)
-        weight_YX = self._across_X ** exponents[0] + (self._down_Y ** exponents[1])[:, None]
-        weight_YX[0, 0] = np.inf  # the mean is set below
-        white_HWC = rng.standard_normal((spec.size_px, spec.size_px, spec.channels))
-        noise_HWC = np.fft.irfft2(np.fft.rfft2(white_HWC, axes=(0, 1)) / weight_YX[..., None], axes=(0, 1))
-        noise_HWC /= SPREAD * noise_HWC.std(axis=(0, 1)) + 1e-30
-        return (127.5 * (1 + noise_HWC)).clip(0, 255).astype(np.uint8), exponents
