@@ -5,7 +5,8 @@
 One image is 1p-frac's: 100,000 points of two maps, random opaque 3x3 masks. ``reference_512_ms`` is the algorithm as
 the papers' authors wrote it, a Python loop with a numpy paste for every point. ``ray_data_share_*`` is the rate of the
 whole cluster, from the start of the Ray Data job to the last checksummed block on disk, over cores x the rate of one
-core in memory; Ray itself is up before.
+core in memory; Ray itself is up before. ``stream_step_share`` is the step rate of a ViT-Tiny at 224 px that trains on
+images drawn as it goes, over its rate on the same images in memory.
 """
 
 import argparse
@@ -24,17 +25,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 import numpy as np
 import pyarrow as pa
 
+from scaleback.backbones import Backbone
 from scaleback.cluster import runtime
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.render import render
 from scaleback.commands.export import png
 from scaleback.core import seeds
 from scaleback.core.store import Store
+from scaleback.objectives.classify import Classify
+from scaleback.pretrain.loop import Training, train
+from scaleback.pretrain.run import width_of
+from scaleback.pretrain.world import World
+from scaleback.recipes import PRETRAIN_RECIPES
 from scaleback.sources import ifs
 from scaleback.sources.base import Source
 from scaleback.sources.fractaldb import FractalDB
 from scaleback.sources.one_fractal import OnePFrac
-from scaleback.sources.population import Population
+from scaleback.sources.population import Images, Population, Stream
 
 POINTS = 100_000
 WRITTEN_ELSEWHERE = {
@@ -139,6 +146,36 @@ def ray_data_images_per_s(source: Source, images: int, cpus: int) -> float:
     return made / seconds
 
 
+def stream_step_share(steps: int, repeats: int, cpus: int) -> float:
+    """Step rate of a ViT-Tiny at 224 px on images drawn as it goes, over its rate on images in memory."""
+    import torch
+
+    torch.set_num_threads(cpus)
+    population = Population.of(OnePFrac(), 0)
+    stream = Stream(population, 1_000)
+    index_N = np.arange(len(stream))
+    samples = stream.draw(index_N, 0 * index_N)
+    stored = Images(image_NHWC=samples.image_BHWC, label_N=samples.label_B, classes=stream.classes)
+    backbone = Backbone(model="vit_tiny_patch16_224", image_px=224)
+    paper = PRETRAIN_RECIPES["1p-frac"]
+    recipe = paper.replace(
+        {"batch_images": 16, "budget_images": 16 * (steps + 1), "warmup_images": 0, "precision": "fp32"}
+    )
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(repeats):
+        for images in (stored, stream):
+            module = backbone.build(0)
+            head = torch.Generator().manual_seed(0)
+            learner = Classify().build(module, width=width_of(module), classes=1_000, generator=head)
+            ends: list[float] = []
+            training = Training(
+                learner=learner, views=1, images=images, image_px=224, channels=backbone.channels, recipe=recipe, seed=0
+            )
+            train(training, World(), hooks=[lambda state, ends=ends: ends.append(time.perf_counter())])
+            seconds[images is stream] += list(np.diff(ends))
+    return float(np.median(seconds[False]) / np.median(seconds[True]))
+
+
 def measure(quick: bool) -> dict[str, float]:
     """All figures; ``quick`` takes fewer images, so that the start of a Ray Data job weighs more."""
     repeats, cpus = (3, os.cpu_count() or 1) if quick else (9, os.cpu_count() or 1)
@@ -148,6 +185,7 @@ def measure(quick: bool) -> dict[str, float]:
         found[f"exact_{size}_ms"] = one_core_ms(one_fractal(size, renderer="exact"), 16, repeats)
     found |= encodings(512, 64)
     found["fractaldb_362_images_per_s"] = fractaldb_images_per_s(2 if quick else 10, cpus)
+    found["stream_step_share"] = stream_step_share(2 if quick else 5, 2 if quick else 5, cpus)
     for size in (224, 512):
         source, ideal = one_fractal(size), 1e3 / found[f"fast_{size}_ms"]
         # Blocks grow to a largest size, and the last ones should not leave a core idle for long.

@@ -107,7 +107,8 @@ def _study_parser(verb: str, *, named: bool) -> _Parser:
     parser = _Parser(prog=f"scaleback {verb}", description=STUDY_VERBS[verb], allow_abbrev=False)
     if named:
         parser.add_argument("study", nargs="?", default=None, help="name of a file in jobs/, or a path (.py, .yaml)")
-    _where(parser)
+    where = _where(parser)
+    where.add_argument("--stream", action="store_true", help="draw images while training reads them; store none")
     what = parser.add_argument_group("what is studied")
     what.add_argument("--axis", action="append", default=[], metavar="FIELD=VALUES", help=AXIS_HELP)
     what.add_argument("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE", help=SET_HELP)
@@ -160,17 +161,19 @@ def _source_parser(verb: str, *, images: int, out: str) -> _Parser:
 def _doctor_parser() -> _Parser:
     parser = _Parser(prog="scaleback doctor", description=VERBS["doctor"], allow_abbrev=False)
     _where(parser)
+    parser.set_defaults(stream=False)
     parser.add_argument(
         "--repair", action="store_true", help="remove damaged artifacts, so that a run makes them again"
     )
     return parser
 
 
-def _where(parser: _Parser) -> None:
+def _where(parser: _Parser) -> Any:
     where = parser.add_argument_group("where")
     where.add_argument("--placement", default="laptop", help="name of a file in clusters/, or a path")
     where.add_argument("--storage", help="folder, s3:// or gs://; overrides the placement's")
     where.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    return where
 
 
 def _overview() -> str:

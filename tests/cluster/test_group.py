@@ -33,6 +33,6 @@ def test_a_failure_in_a_worker_is_raised_as_what_it_was(tiny, store):
     from scaleback.core.errors import DivergedError
 
     run = tiny.base.replace({"recipe.optimizer": {"kind": "sgd", "lr": 1e30, "weight_decay": 0.0}})
-    render(store, run.populations)
+    render(store, run.stored(stream=False))
     with pytest.raises(DivergedError, match="loss nan after"):
         pretrain_in_group(run.pretrain, store, Placement(workers=2, retries=0))

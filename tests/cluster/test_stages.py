@@ -28,7 +28,7 @@ def outcome(run, store):
 
 def alone(run, store):
     """The same run without Ray."""
-    for population, images in run.populations:
+    for population, images in run.stored(stream=False):
         for block in missing_blocks(store, population, images):
             render_block(store, population, block)
     run_pretrain(run.pretrain, store, World())
@@ -55,6 +55,13 @@ def test_a_run_on_ray_equals_the_run_without_it_to_the_bit(tiny, store, placemen
     assert outcome(run, store) == alone(run, Store(tmp_path / "alone"))
     assert {row["stage"] for row in rows} == {"pretrain", "evaluate"}
     complete(run, store, placement, lambda row: pytest.fail("computed again"))
+
+
+def test_a_streamed_run_equals_the_stored_one_and_stores_no_image_of_its_source(tiny, store, placement, tmp_path):
+    run = tiny.base
+    complete(run, store, placement.replace({"render": "stream"}))
+    assert outcome(run, store) == alone(run, Store(tmp_path / "alone"))
+    assert not store.addresses(run.pretrain.population.address)
 
 
 def test_a_stage_that_two_runs_share_is_computed_once(tiny, store, placement):

@@ -1,5 +1,6 @@
 """Laws of every objective; a registry line is what adds the tests. Then what is particular to classification."""
 
+import dataclasses
 import json
 import math
 
@@ -13,7 +14,7 @@ from scaleback.core.spec import Spec
 from scaleback.objectives import OBJECTIVE_PRESETS, OBJECTIVES, AnyObjective
 from scaleback.objectives.classify import Classify
 from scaleback.objectives.learners.base import Batch
-from scaleback.objectives.learners.classify import draw_mix, mixed, partner
+from scaleback.objectives.learners.classify import draw_mix, mixed, partner, several_classes_loss
 from scaleback.pretrain.run import width_of
 from scaleback.pretrain.state import TrainState
 from scaleback.pretrain.watch import RANK_LEAST, effective_rank
@@ -274,6 +275,41 @@ def test_one_image_a_class_needs_no_labels_and_its_trivial_loss_is_the_logarithm
     objective = Classify(labels="index")
     objective.refuse(source_classes=None, images=1_000)
     assert objective.trivial_loss(objective.classes(source_classes=None, images=1_000)) == math.log(1_000)
+
+
+def test_images_of_several_classes_have_the_loss_of_each_class_against_the_rest():
+    rng = np.random.default_rng(0)
+    logits, label = rng.normal(size=(5, 6)), np.array([[0, -1, -1], [1, 3, -1], [0, 2, 5], [5, -1, -1], [2, 4, -1]])
+    losses = []
+    for row, shown in zip(logits, label, strict=True):
+        shown = set(shown) - {-1}
+        for k, z in enumerate(row):
+            chance = 1 / (1 + math.exp(-z))
+            losses.append(-6 / len(shown) * math.log(chance) if k in shown else -math.log(1 - chance))
+    mine = several_classes_loss(torch.from_numpy(logits), torch.from_numpy(label))
+    assert float(mine) == pytest.approx(np.mean(losses), rel=1e-9)
+
+
+@pytest.mark.parametrize(("classes", "most"), [(1_000, 1), (10, 3), (4, 5), (3, 5)])
+def test_the_trivial_loss_of_several_classes_is_that_of_the_best_constant(classes, most):
+    shown = (1 + most) / 2
+    chance = np.linspace(1e-6, 1 - 1e-6, 200_001)
+    losses = -(np.log(chance) + (1 - shown / classes) * np.log(1 - chance))
+    found = Classify().trivial_loss(classes, labels_an_image=most)
+    expected = math.log(classes) if most == 1 else losses.min()
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_learner_takes_one_class_or_several(tiny_vit):
+    objective = Classify(mixup=0.8, cutmix=1.0)
+    module = learner(objective, tiny_vit).eval()
+    one = batch(objective)
+    label = torch.stack([one.label_B, torch.full_like(one.label_B, -1)], dim=1)
+    several = dataclasses.replace(one, label_B=label)
+    assert module(several).parts["accuracy"] == module(one).parts["accuracy"]
+    expected = several_classes_loss(module.head(module.backbone(one.view_VBCHW[0])), label)
+    assert torch.isclose(module(several).total, expected)
+    assert torch.isfinite(module.train()(several).total)
 
 
 def test_smoothing_of_one_is_refused():

@@ -111,7 +111,7 @@ def addresses():
         if run.pretrain is not None:
             yield f"run, {name} / pretrain", run.pretrain.address
         yield from ((f"run, {name} / evaluate {spec.short}", spec.address) for spec in run.evaluates)
-        for population, images in run.populations:
+        for population, images in run.stored(stream=False):
             last = population.blocks(images)[-1]
             yield f"run, {name} / render {images} of {population.short}", population.block_address(last.number)
 

@@ -33,10 +33,12 @@ def without_nan(xs, ys):
     return xs, ys
 
 
-def picture(system, probabilities, points, size, pad, masks):
-    """Masks is None for points, else nine bits for each point; pasted opaquely, one right of and below the point."""
+def picture(system, probabilities, points, size, pad, masks, transparent=False):
+    """Masks is None for points, else nine bits for each point, pasted one right of and below the point: opaquely, so
+    that zeros hide what lies under them, or transparent.
+    """
     xs, ys = without_nan(*orbit(system, probabilities, points))
-    if not all(map(math.isfinite, xs + ys)):
+    if not xs or not all(map(math.isfinite, xs + ys)):
         return np.zeros((size, size), np.uint8)
     low_x, low_y = min(xs), min(ys)
     xs = [x - low_x for x in xs] if low_x < 0 else xs
@@ -52,5 +54,6 @@ def picture(system, probabilities, points, size, pad, masks):
             image[row, column] = 127
             continue
         for cell in range(9):
-            image[row + 1 + cell // 3, column + 1 + cell % 3] = 127 if masks[t] >> cell & 1 else 0
+            if masks[t] >> cell & 1 or not transparent:
+                image[row + 1 + cell // 3, column + 1 + cell % 3] = 127 if masks[t] >> cell & 1 else 0
     return image[::-1]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from scaleback.core import seeds
 from scaleback.core.errors import SpecError
-from scaleback.sources import chaos, chaos_fast, ifs
+from scaleback.sources import chaos, chaos_exact, chaos_fast, ifs
 from scaleback.sources.fractaldb import FractalDB
 from scaleback.sources.one_fractal import OnePFrac
 from tests.sources.reference import picture
@@ -15,9 +15,9 @@ from tests.sources.reference import picture
 POINTS, PAD, KEY = 3_000, 6, seeds.key("test fast", 5)
 
 
-def draw(drawn, chances, indices, *, size=64, points=POINTS, patch=True, random_mask=True, pad=PAD, flips=None):
+def draw(drawn, chances, indices, *, size=64, points=POINTS, stamp="random", pad=PAD, flips=None):
     """(B, H, W) booleans."""
-    canvas = chaos_fast.FastCanvas(size_px=size, points=points, pad_px=pad, patch=patch, random_mask=random_mask)
+    canvas = chaos_fast.FastCanvas(size_px=size, points=points, pad_px=pad, stamp=stamp)
     bits = canvas.draw_batch(drawn, chances, KEY, indices, flips)
     samples = canvas.samples(bits, np.zeros(len(drawn), int), {})
     image = samples.image_BHWC
@@ -35,20 +35,23 @@ def chances(systems):
     return [ifs.probabilities(system) for system in systems]
 
 
-def areas(systems, size, patch, points=POINTS, pad=PAD):
-    masks = [511] * points if patch else None
-    return np.array(
-        [picture(one, p, points, size, pad, masks) > 0 for one, p in zip(systems, chances(systems), strict=True)]
-    )
+def areas(systems, size, stamp):
+    """(B, H, W) booleans, by the reference."""
+    found = []
+    for number, system in enumerate(systems):
+        own = 1 + int(seeds.words(KEY, [number], 1)[0, 0]) * 511 // 2**32
+        masks = {"point": None, "fill": [511] * POINTS, "stencil": [own] * POINTS}[stamp]
+        found.append(picture(system, ifs.probabilities(system), POINTS, size, PAD, masks, stamp == "stencil") > 0)
+    return np.array(found)
 
 
 @pytest.mark.parametrize("size", [33, 64, 100])
-@pytest.mark.parametrize("patch", [False, True], ids=["points", "patches"])
-def test_the_area_is_that_of_the_reference_but_for_float32(size, patch):
+@pytest.mark.parametrize("stamp", ["point", "fill", "stencil"])
+def test_the_area_is_that_of_the_reference_but_for_float32(size, stamp):
     # Of one, two and seven maps in one call, each with its own chances; twenty fill more than one vector.
     drawn = [*systems(18), *systems(1, maps=1, sigma=1.7), *systems(1, maps=7, sigma=9.0)]
-    mine = draw(drawn, chances(drawn), range(20), size=size, patch=patch, random_mask=False)
-    reference = areas(drawn, size, patch)
+    mine = draw(drawn, chances(drawn), range(20), size=size, stamp=stamp)
+    reference = areas(drawn, size, stamp)
     assert mine.shape == (20, size, size)
     assert (mine != reference).mean() < 0.002  # points within a millionth of the border between two pixels
     assert mine.sum() == pytest.approx(reference.sum(), rel=0.01)
@@ -59,10 +62,10 @@ def test_systems_of_one_base_share_their_steps_and_are_drawn_alike():
     rng = np.random.default_rng(0)
     drawn = [base * rng.uniform(0.8, 1.2, base.shape) for _ in range(20)]
     shared = [ifs.probabilities(base)] * 20
-    together = draw(drawn, shared, range(20), random_mask=False)
+    together = draw(drawn, shared, range(20), stamp="fill")
     for number, system in enumerate(drawn):
         # Beside a system with other chances, a lane chooses its own maps.
-        pair = draw([system, systems(1, 9)[0]], [shared[0], np.array([1.0, 0.0])], [0, 1], random_mask=False)
+        pair = draw([system, systems(1, 9)[0]], [shared[0], np.array([1.0, 0.0])], [0, 1], stamp="fill")
         assert (pair[0] == together[number]).all()
 
 
@@ -71,14 +74,14 @@ def test_a_step_that_rounding_decides_is_the_same_alone_and_beside_others():
     number = chaos.uniform(POINTS)[500]
     tied = np.array([number - 1e-12, 1 - number + 1e-12])  # above the threshold as float64, on it as float32
     assert chaos.choices(tied, POINTS, "float64")[500] != chaos.choices(tied, POINTS, "float32")[500]
-    alone = draw([system], [tied], [0], random_mask=False)
-    beside = draw([system, other], [tied, ifs.probabilities(other)], [0, 1], random_mask=False)
+    alone = draw([system], [tied], [0], stamp="fill")
+    beside = draw([system, other], [tied, ifs.probabilities(other)], [0, 1], stamp="fill")
     assert (alone[0] == beside[0]).all()
 
 
 def test_each_pixel_of_the_area_is_lit_with_the_chance_of_a_bit():
     drawn = systems(1)
-    area = draw(drawn, chances(drawn), [0], random_mask=False)[0]
+    area = draw(drawn, chances(drawn), [0], stamp="fill")[0]
     lit = draw(drawn * 4_000, chances(drawn) * 4_000, range(4_000))
     assert not lit[:, ~area].any()
     share = lit[:, area].mean(axis=0)
@@ -96,8 +99,9 @@ def test_fill_and_visits_have_the_law_of_the_exact_renderer():
     drawn = [base * rng.uniform(0.9, 1.1, base.shape) for _ in range(400)]
     shared = [ifs.probabilities(base)] * 400
     fast = draw(drawn, shared, range(400), size=48)
-    kind = {"size_px": 48, "points": POINTS, "pad_px": PAD, "patch": True, "random_mask": True, "colour": False}
-    exact = chaos.Canvas(**kind).draw_batch(drawn, shared, KEY, range(400))[..., 0] > 0
+    canvas = chaos_exact.ExactCanvas(size_px=48, points=POINTS, pad_px=PAD, stamp="random")
+    bits = canvas.draw_batch(drawn, shared, KEY, range(400))
+    exact = canvas.samples(bits, np.zeros(400, int), {}).image_BHWC[..., 0] > 0
     fills = [pictures.mean(axis=(1, 2)) for pictures in (fast, exact)]
     assert np.mean(fills[0] - fills[1]) == pytest.approx(0, abs=4 * np.std(fills[0] - fills[1]) / 20)
     assert np.std(fills[0]) == pytest.approx(np.std(fills[1]), rel=0.1)
@@ -109,7 +113,7 @@ def test_fill_and_visits_have_the_law_of_the_exact_renderer():
 def test_noise_is_the_stream_of_the_image():
     """Bits of Philox by its slow implementation; one pixel in 511 is lit besides."""
     size, drawn = 64, systems(1)
-    area = draw(drawn, chances(drawn), [0], random_mask=False)[0, ::-1]
+    area = draw(drawn, chances(drawn), [0], stamp="fill")[0, ::-1]
     for index in (0, 7, 2**40):
         words = seeds.words(KEY, [index], 2 * size + 2 * size)[0].astype(np.uint64).reshape(-1, 4)
         halves = np.concatenate([words[: size // 2, 0::2], words[: size // 2, 1::2]], axis=1)
@@ -194,7 +198,7 @@ def test_colour_needs_the_exact_renderer():
         FractalDB.parse({"draw": "patch_colour"})
 
 
-@pytest.mark.parametrize("mask", ["fill", "random"])
+@pytest.mark.parametrize("mask", ["fill", "random", "stencil"])
 def test_a_source_draws_the_same_population_either_way(mask):
     fast = OnePFrac(size_px=48, points=POINTS, mask=mask, delta=0.3)
     exact = fast.replace({"renderer": "exact"})

@@ -124,7 +124,7 @@ def test_a_weighted_system_that_diverges_gives_way_to_the_categorys_own():
     reader = source.open(1)
     samples = reader(np.array([category + number * (category + 1) for number in (row, 2)]))
     base = reader.system(category)
-    canvas = chaos.Canvas(size_px=32, points=20_000, pad_px=6, patch=True, random_mask=False, colour=False)
+    canvas = chaos.Canvas(size_px=32, points=20_000, pad_px=6, stamp="fill", colour=False)
     assert not canvas.draw(base * ifs.fractaldb_weights(0.4)[row], ifs.probabilities(base), 0, 0).any()
     assert samples.facts["weight_row"].tolist() == [2, 2]
     assert (samples.facts["system"][0, : len(base)] == base).all()

@@ -86,7 +86,7 @@ def test_a_finished_study_plans_nothing(store):
 
 
 def test_a_block_that_is_stored_is_rendered_no_more(store):
-    population, _ = RUN.populations[2]
+    population, _ = RUN.stored(stream=False)[2]
     first, *_ = population.blocks(1_000)
     before = plan_study(STUDY, store)
     render_block(store, population, first)
@@ -109,8 +109,8 @@ def test_the_time_is_foretold_from_the_measured_speed(store):
     [
         (lambda run: run.pretrain.address, 1),
         (lambda run: run.evaluates[1].address, 1),
-        (lambda run: run.populations[0][0].address, 2),  # both counts of this delta and seed
-        (lambda run: run.populations[2][0].address, POINTS * len(SEEDS)),  # the test images
+        (lambda run: run.stored(stream=False)[0][0].address, 2),  # both counts of this delta and seed
+        (lambda run: run.stored(stream=False)[2][0].address, POINTS * len(SEEDS)),  # the test images
     ],
 )
 def test_a_failure_stands_in_the_way_of_every_run_that_needs_the_stage(store, stage, runs):

@@ -56,18 +56,18 @@ def test_without_images_nothing_is_pretrained_or_rendered_for_it():
     baseline = BASE.replace({"images": 0})
     assert baseline.pretrain is None
     assert all(stage.pretrain is None for stage in baseline.evaluates)
-    assert [population.source.short for population, _ in baseline.populations] == ["digits", "digits"]
+    assert [population.source.short for population, _ in baseline.stored(stream=False)] == ["digits", "digits"]
 
 
 def test_how_many_images_are_used_is_no_part_of_the_population():
     few, many = BASE.replace({"images": 4}), BASE.replace({"images": 16})
     assert few.pretrain.population.address == many.pretrain.population.address
     assert few.pretrain.address != many.pretrain.address
-    assert [count for _, count in few.populations] == [4, few.target.images, 1_000]
+    assert [count for _, count in few.stored(stream=False)] == [4, few.target.images, 1_000]
 
 
 def test_seeds_draw_their_own_populations_and_share_the_test_images():
-    first, second = (BASE.replace({"seed": seed}).populations for seed in (0, 1))
+    first, second = (BASE.replace({"seed": seed}).stored(stream=False) for seed in (0, 1))
     same = [a.address == b.address for (a, _), (b, _) in zip(first, second, strict=True)]
     assert same == [False, False, True]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,8 @@ class Placement(Spec):
     """Accelerators that a local Ray may use; None for all."""
     storage: str = "results"
     """Folder, ``s3://`` or ``gs://``; every node must reach it."""
+    render: Literal["store", "stream"] = "store"
+    """``stream`` draws images while training reads them and stores none; what a target reads is stored all the same."""
     workers: int = Field(1, ge=1)
     """Workers of one pre-training run; two or more are a DDP group."""
     cpus_per_worker: int = Field(1, ge=1)
@@ -50,6 +52,11 @@ class Placement(Spec):
     dashboard: bool = True
     """Ray's dashboard on 127.0.0.1; runs of several workers need it."""
     prices: Prices | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether what a run is pre-trained on is drawn as it goes."""
+        return self.render == "stream"
 
     def price(self, worker_hours: float) -> float | None:
         """Money for so many hours of one worker."""

@@ -40,7 +40,7 @@ def run_study(study: Study, store: Store, placement: Placement, progress: Progre
     """Do what is missing of a study; Ray is started only if something is."""
     from scaleback.cluster.optuna_search import run_search, searches_left
 
-    plan = plan_study(study, store)
+    plan = plan_study(study, store, stream=placement.streams)
     failed = [] if retry else [_earlier(planned, store) for planned in plan.to_do if _lasting(planned, store)]
     to_do = plan.to_do if retry else [planned for planned in plan.to_do if not _lasting(planned, store)]
     searches = searches_left(study, store)
@@ -52,7 +52,7 @@ def run_study(study: Study, store: Store, placement: Placement, progress: Progre
         progress.note(runtime.where())
         started, interrupted = len(to_do), False
         if to_do:
-            _render_all(to_do, store, progress)
+            _render_all(to_do, store, placement.streams, progress)
             broken, interrupted = run_grid(study, to_do, store, placement, progress, retry)
             failed += broken
         for search in searches:
@@ -129,11 +129,11 @@ def tune_folder(store: Store) -> str:
     return f"{store.root}/tune"
 
 
-def _render_all(to_do: Sequence[Planned], store: Store, progress: Progress) -> None:
+def _render_all(to_do: Sequence[Planned], store: Store, stream: bool, progress: Progress) -> None:
     """All missing images of the exhaustive points in one Ray Data job; failures are recorded and met by their runs."""
     wanted: dict[str, tuple[Population, int]] = {}
     for planned in to_do:
-        for population, images in planned.run.populations:
+        for population, images in planned.run.stored(stream=stream):
             known = wanted.get(population.address, (population, 0))[1]
             wanted[population.address] = (population, max(known, images))
     render(store, list(wanted.values()), progress=progress.rendered)

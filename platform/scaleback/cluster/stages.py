@@ -45,9 +45,10 @@ def complete(
     missing = [spec for spec in run.evaluates if store.manifest(spec.address, spec) is None]
     if not missing:
         return
-    for population, _ in run.populations:
+    stored = run.stored(stream=placement.streams)
+    for population, _ in stored:
         failures.refuse_failed(store, population.address, retry)
-    for error in render(store, run.populations).values():
+    for error in render(store, stored).values():
         raise error
     if run.pretrain is not None:
         _once(run.pretrain, store, placement, report, retry)

@@ -26,7 +26,12 @@ def run_stage(verb: str, plain: dict[str, Any], store: Store, placement: Placeme
     world = World.joined(_device())
     if verb == "pretrain":
         run_pretrain(
-            Pretrain.parse(plain), store, world, checkpoint_every_s=placement.checkpoint_every_s, report=report
+            Pretrain.parse(plain),
+            store,
+            world,
+            stream=placement.streams,
+            checkpoint_every_s=placement.checkpoint_every_s,
+            report=report,
         )
     else:
         run_evaluate(

@@ -106,7 +106,8 @@ def _target_settings(target: str | None) -> list[str]:
 
 def placed(options: Namespace) -> tuple[Placement, Store]:
     """The placement and the store that the options name."""
-    placement = load_placement(options.placement, {"storage": options.storage} if options.storage else {})
+    given = {"storage": options.storage, "render": "stream" if options.stream else None}
+    placement = load_placement(options.placement, {name: value for name, value in given.items() if value})
     store = Store(_rooted(placement.storage))
     if store.local:
         try:
@@ -135,7 +136,7 @@ def plan(study: Study, options: Namespace) -> int:
         print("\n".join(f"{name} = {json.dumps(value)}" for name, value in _leaves("", study.base.plain())))
         return OK
     placement, store = placed(options)
-    planned = plan_study(study, store)
+    planned = plan_study(study, store, stream=placement.streams)
     facts = _facts(study, planned, placement, store)
     if options.json:
         print(json.dumps(facts))
@@ -181,8 +182,8 @@ def status(study: Study, options: Namespace) -> int:
     """Print how far a study is."""
     from scaleback.core.lease import held
 
-    _, store = placed(options)
-    planned = plan_study(study, store)
+    placement, store = placed(options)
+    planned = plan_study(study, store, stream=placement.streams)
     facts = {
         "study": study.name,
         "runs": len(planned.runs),

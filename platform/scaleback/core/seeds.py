@@ -73,6 +73,11 @@ def permutation(stream_key: int, length: int) -> Int64:
     return np.argsort((pairs_N2[:, 0] << _SHIFT) | pairs_N2[:, 1], kind="stable").astype(np.int64)
 
 
+def counter(epoch_N: ArrayLike, index_N: ArrayLike) -> Int64:
+    """(N,) one 64-bit counter of an index in some pass over the data: 34 bits of index, 29 of epoch."""
+    return (np.asarray(epoch_N, np.int64) << 34) + np.asarray(index_N, np.int64)
+
+
 def generator(*stream: int | str) -> np.random.Generator:
     """A sequential numpy generator for code that draws an unknown number of times (rejection, redraws)."""
     return np.random.Generator(np.random.Philox(key=key(*stream)))

@@ -41,8 +41,8 @@ class Objective(Spec, ABC):
         """The module to train; fresh weights come from ``generator``."""
 
     @abstractmethod
-    def trivial_loss(self, classes: int) -> float:
-        """Loss of a model that has learnt nothing: what a collapsed run stays at."""
+    def trivial_loss(self, classes: int, *, labels_an_image: int = 1) -> float:
+        """Loss of a model that has learnt nothing, which a collapsed run stays at."""
 
     @classmethod
     @abstractmethod

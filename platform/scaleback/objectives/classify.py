@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class Classify(Objective):
     """Softmax cross-entropy with label smoothing, mixup and CutMix, as timm trains.
 
-    On 1p-frac it is the paper's LPCE: the label of an image is the index of its perturbation.
+    On 1p-frac it is the paper's LPCE: the label of an image is the index of its perturbation. Of images that show
+    several classes, each class is told from the rest: binary cross-entropy, in which the classes shown weigh as much as
+    all classes (Anderson and Farrell, WACV 2022), without smoothing.
     """
 
     kind: Literal["classify"] = "classify"
@@ -54,8 +56,13 @@ class Classify(Objective):
 
         return Classifier(self, backbone, width=width, classes=classes, generator=generator)
 
-    def trivial_loss(self, classes: int) -> float:
-        return math.log(classes)
+    def trivial_loss(self, classes: int, *, labels_an_image: int = 1) -> float:
+        if labels_an_image == 1 or self.labels == "index":
+            return math.log(classes)
+        # The best constant answer p of the loss -(log p + (1 - n / classes) log(1 - p)) with n classes shown, of 1 to
+        # labels_an_image as often as not the middle.
+        rest = 1 - (1 + labels_an_image) / 2 / classes
+        return math.log(1 + rest) - rest * math.log(rest / (1 + rest)) if rest > 0 else 0.0
 
     @classmethod
     def example(cls) -> Self:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scaleback.core import seeds
@@ -21,7 +26,7 @@ from scaleback.pretrain.watch import Watch
 from scaleback.pretrain.world import World
 from scaleback.recipes.augment import Augmenter
 from scaleback.recipes.recipe import Recipe
-from scaleback.sources.population import Images
+from scaleback.sources.population import Images, Stream
 
 # Shapes: B images of a batch (global, or a worker's slice), N images of the set, C channels, H rows, W columns.
 
@@ -35,13 +40,15 @@ class Training:
 
     learner: Learner
     views: int
-    images: Images
+    images: Images | Stream
     image_px: int
     channels: int
     recipe: Recipe
     seed: int
 
 
+T = TypeVar("T")
+U = TypeVar("U")
 Hook = Callable[[TrainState], None]
 """Called after every step."""
 
@@ -77,6 +84,8 @@ def train(
     stochastic = _draws_in_forward(learner)
     learner.train()
 
+    batches = assemble(_slices(order, recipe, world, slice_images, state.step))
+
     for step in range(state.step, recipe.steps):
         lr = recipe.lr_at((step + 1) * recipe.batch_images)
         for group in optimizer.param_groups:
@@ -84,11 +93,8 @@ def train(
         if stochastic:
             torch.manual_seed(seeds.key("forward", training.seed, step, world.rank) >> 1)
 
-        index_B, epoch_B = order.batch(step)
         for micro in range(recipe.accumulate):
-            start = (micro * world.size + world.rank) * slice_images
-            mine = slice(start, start + slice_images)
-            batch = assemble(index_B[mine], epoch_B[mine], step)
+            batch = next(batches)
             with _averaging(model, micro == recipe.accumulate - 1), _precision(recipe, world):
                 losses: Losses = model(batch)
                 (losses.total / recipe.accumulate).backward()
@@ -113,14 +119,33 @@ def train(
     return state
 
 
+class _Slice(NamedTuple):
+    """A worker's part of a micro-batch."""
+
+    step: int
+    index_B: NDArray[np.int64]
+    epoch_B: NDArray[np.int64]
+
+
+def _slices(order: BatchOrder, recipe: Recipe, world: World, slice_images: int, first: int) -> Iterator[_Slice]:
+    """This worker's slices from step ``first`` on."""
+    for step in range(first, recipe.steps):
+        index_B, epoch_B = order.batch(step)
+        for micro in range(recipe.accumulate):
+            start = (micro * world.size + world.rank) * slice_images
+            mine = slice(start, start + slice_images)
+            yield _Slice(step, index_B[mine], epoch_B[mine])
+
+
 class _Assembler:
-    """Makes a worker's slice of a batch: picks images by index, augments them on the device."""
+    """Makes batches of slices: picks images by index, or draws them ahead of time; augments them on the device."""
 
     def __init__(self, training: Training, world: World) -> None:
         recipe, device = training.recipe, world.device
-        pixels_NCHW = fit_channels(torch.from_numpy(training.images.image_NHWC).permute(0, 3, 1, 2), training.channels)
-        self._pixels_NCHW = pixels_NCHW.contiguous().to(device if _fits(pixels_NCHW, device) else "cpu")
-        self._label_N = torch.from_numpy(training.images.label_N)
+        if isinstance(training.images, Images):
+            pixels_NCHW = _channels_first(training.images.image_NHWC, training.channels)
+            self._pixels_NCHW = pixels_NCHW.to(device if _fits(pixels_NCHW, device) else "cpu")
+            self._label_N = torch.from_numpy(training.images.label_N)
         self._training, self._world = training, world
         views = recipe.views * training.views if len(recipe.views) == 1 else recipe.views
         self._augmenters = [
@@ -128,19 +153,47 @@ class _Assembler:
             for number, spec in enumerate(views)
         ]
 
-    def __call__(self, index_B: Any, epoch_B: Any, step: int) -> Batch:
+    def __call__(self, slices: Iterator[_Slice]) -> Iterator[Batch]:
+        images = self._training.images
+        pixels = ahead(partial(self._draw, images), slices) if isinstance(images, Stream) else map(self._pick, slices)
+        return itertools.starmap(self._batch, pixels)
+
+    def _pick(self, part: _Slice) -> tuple[_Slice, Tensor, Tensor]:
+        index = torch.from_numpy(part.index_B)
+        return part, self._pixels_NCHW[index.to(self._pixels_NCHW.device)], self._label_N[index]
+
+    def _draw(self, images: Stream, part: _Slice) -> tuple[_Slice, Tensor, Tensor]:
+        samples = images.draw(part.index_B, part.epoch_B)
+        pixels_BCHW = _channels_first(samples.image_BHWC, self._training.channels)
+        if self._world.device.type == "cuda":
+            pixels_BCHW = pixels_BCHW.pin_memory()  # so that the copy does not wait
+        return part, pixels_BCHW, torch.from_numpy(samples.label_B)
+
+    def _batch(self, part: _Slice, pixels_BCHW: Tensor, label_B: Tensor) -> Batch:
         training, device = self._training, self._world.device
-        index = torch.from_numpy(np.ascontiguousarray(index_B))
-        image_BCHW = self._pixels_NCHW[index.to(self._pixels_NCHW.device)].to(device, non_blocking=True)
-        image_BCHW = image_BCHW.expand(-1, training.channels, -1, -1)
+        image_BCHW = pixels_BCHW.to(device, non_blocking=True).expand(-1, training.channels, -1, -1)
         return Batch(
-            view_VBCHW=[augment(image_BCHW, index_B, epoch_B) for augment in self._augmenters],
-            label_B=self._label_N[index].to(device),
-            index_B=index.to(device),
+            view_VBCHW=[augment(image_BCHW, part.index_B, part.epoch_B) for augment in self._augmenters],
+            label_B=label_B.to(device),
+            index_B=torch.from_numpy(part.index_B).to(device),
             seed=training.seed,
-            step=step,
-            progress=step / training.recipe.steps,
+            step=part.step,
+            progress=part.step / training.recipe.steps,
         )
+
+
+def ahead(function: Callable[[T], U], items: Iterator[T], depth: int = 2) -> Iterator[U]:
+    """``map`` that computes up to ``depth`` results before they are asked for, in a thread, in order."""
+    with ThreadPoolExecutor(1, "ahead") as pool:
+        waiting = deque(pool.submit(function, item) for item in itertools.islice(items, depth))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+            yield result
+
+
+def _channels_first(image_NHWC: NDArray[np.uint8], channels: int) -> Tensor:
+    return fit_channels(torch.from_numpy(image_NHWC).permute(0, 3, 1, 2), channels).contiguous()
 
 
 def fit_channels(image_NCHW: Tensor, channels: int) -> Tensor:

@@ -11,7 +11,6 @@ from scaleback.core import seeds
 
 TOGETHER_IMAGES = 4_096
 """Epochs of small sets are shuffled together, about this many images at a time: one call for many tiny permutations."""
-EPOCH_SHIFT = 34
 
 
 class BatchOrder:
@@ -41,7 +40,7 @@ class BatchOrder:
             for old in [number for number in self._shuffled if number < group - 1]:
                 del self._shuffled[old]
             epoch_E1 = (group * self._together + np.arange(self._together))[:, None]
-            counter_EN = (epoch_E1 << EPOCH_SHIFT) + np.arange(self._images)
+            counter_EN = seeds.counter(epoch_E1, np.arange(self._images))
             words_EN2 = seeds.words(self._key, counter_EN.ravel(), 2).astype(np.uint64).reshape(*counter_EN.shape, 2)
             draw_EN = (words_EN2[..., 0] << np.uint64(32)) | words_EN2[..., 1]
             self._shuffled[group] = np.argsort(draw_EN, axis=1, kind="stable")

@@ -20,7 +20,7 @@ from scaleback.pretrain.spec import Pretrain
 from scaleback.pretrain.state import Row
 from scaleback.pretrain.watch import verdict
 from scaleback.pretrain.world import World
-from scaleback.sources.population import load_images
+from scaleback.sources.population import Stream, load_images
 
 WEIGHTS, CURVE = "backbone.safetensors", "curve.json"
 
@@ -30,17 +30,22 @@ def run_pretrain(
     store: Store,
     world: World,
     *,
+    stream: bool = False,
     checkpoint_every_s: float = 60.0,
     report: Callable[[Row], None] = lambda row: None,
 ) -> Manifest | None:
     """Train and publish ``pretrain/<slug>``: weights that timm loads, the curve, a record. Only worker 0 gets it back.
 
+    Images come from storage, or with ``stream`` are drawn as they are needed; they are the same, and so are weights.
+
     Raises:
+        RenderError: an image cannot be drawn.
         DivergedError: the loss was not finite.
         IntegrityError: the images are not all there, or damaged.
     """
     begun = time.perf_counter()
-    images = load_images(store, spec.population, spec.images)
+    streamed = stream or spec.population.source.fresh
+    images = Stream(spec.population, spec.images) if streamed else load_images(store, spec.population, spec.images)
     backbone = spec.backbone.build(seeds.key("backbone", spec.seed) >> 1)
     generator = torch.Generator().manual_seed(seeds.key("head", spec.seed) >> 1)
     learner = spec.objective.build(backbone, width=width_of(backbone), classes=spec.classes, generator=generator)
@@ -64,10 +69,11 @@ def run_pretrain(
         {WEIGHTS: save_tensors(state.weights("backbone.")), CURVE: json.dumps(state.rows, sort_keys=True).encode()},
         spec=spec,
         record={
-            **verdict(state.rows, trivial_loss=spec.objective.trivial_loss(spec.classes), classes=spec.classes),
+            **verdict(state.rows, trivial_loss=spec.trivial_loss, classes=spec.classes),
             "accuracy": state.rows[-1].get("accuracy"),
             "images_seen": state.step * spec.recipe.batch_images,
             "timm": {"model_name": spec.backbone.model, **spec.backbone.timm_arguments()},
+            "streamed": streamed,
             "workers": world.size,
             "threads": torch.get_num_threads(),
             "ready_s": ready - begun,

@@ -45,6 +45,11 @@ class Pretrain(Spec):
         """Outputs of the head."""
         return self.objective.classes(source_classes=self.population.source.classes(self.images), images=self.images)
 
+    @property
+    def trivial_loss(self) -> float:
+        """Loss of a model that has learnt nothing."""
+        return self.objective.trivial_loss(self.classes, labels_an_image=self.population.source.labels_an_image)
+
 
 def refuse_impossible(source: Source, images: int, objective: Objective, recipe: Recipe) -> None:
     """Raise Refusal if these do not fit together; fields are named as in ``Pretrain`` and in a run."""

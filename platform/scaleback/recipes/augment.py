@@ -26,8 +26,6 @@ ERASE_SLOTS = 7
 ERASE_AREA = (0.02, 1 / 3)
 ERASE_RATIO = (0.3, 1 / 0.3)
 """timm's RandomErasing: area and aspect ratio of the box."""
-EPOCH_SHIFT = 34
-"""An index fits 34 bits and an epoch 29, so that both make one counter."""
 MOST_SUPERSAMPLING = 4
 
 
@@ -44,7 +42,7 @@ class Augmenter:
 
     def __call__(self, image_BCHW: Tensor, index_B: NDArray[np.int64], epoch_B: NDArray[np.int64]) -> Tensor:
         """uint8 images (B, C, S, S) to normalised float32 views (B, C, image_px, image_px)."""
-        spec, counter_B = self._spec, (epoch_B << EPOCH_SHIFT) + index_B
+        spec, counter_B = self._spec, seeds.counter(epoch_B, index_B)
         view = resample(image_BCHW.float() / 255, self._affine(counter_B), self._size, self._supersampling(image_BCHW))
         if spec.randaugment is not None:
             view = randaugment(view, spec.randaugment, self._keys["randaugment"], counter_B, fill=spec.mean)

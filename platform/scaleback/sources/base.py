@@ -25,7 +25,8 @@ class Samples:
 
     image_BHWC: NDArray[np.uint8]
     label_B: NDArray[np.int64]
-    """Class of each image, ``UNLABELLED`` where there is none."""
+    """Class of each image, ``UNLABELLED`` where there is none; (B, L) where an image may show L classes: those it
+    shows, ascending, then ``UNLABELLED``."""
     facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Realised parameters, one row an image: the system of a fractal, how often it was redrawn, a file's place."""
     level: ClassVar[None] = None
@@ -84,6 +85,14 @@ class Reader(Protocol):
         ...
 
 
+class FreshReader(Reader, Protocol):
+    """An opened source that is ``fresh``; read as any other, it gives the images of the first pass."""
+
+    def anew(self, indices_B: NDArray[np.int64], epoch_B: NDArray[np.int64]) -> Samples | BitSamples:
+        """Images by index as they are in some pass over the data."""
+        ...
+
+
 class Source(Spec, ABC):
     """A population of images. A spec only: ``open`` does the work."""
 
@@ -94,6 +103,21 @@ class Source(Spec, ABC):
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels) in pixels, the same for every image."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether images are drawn anew in each pass over them; they are then never stored."""
+        return False
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether a GPU draws images, where there is one."""
+        return False
+
+    @property
+    def labels_an_image(self) -> int:
+        """How many classes an image may show."""
+        return 1
 
     @property
     def image_bytes(self) -> int:

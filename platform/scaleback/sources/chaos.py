@@ -1,14 +1,16 @@
-"""The chaos game and its rasteriser, as FractalDB, OFDB and 1p-frac draw it, compiled.
+"""The chaos game and its rasteriser, as FractalDB, OFDB and 1p-frac draw it, compiled, one image at a time.
 
 Every step of the reference is kept, in its order and in float64: the origin is the first point and stays in the
 bounding box, the map of step i is chosen by element i of numpy's MT19937 with seed 100 whatever the image, the
 picture is stretched to its box, and 3x3 masks are pasted opaquely in order, one pixel down and right of the point.
 Only the mask draws differ: the reference takes them from an unseeded generator, we take word t of the image's stream.
+``chaos_exact`` draws the same gray pictures sixteen at a time; this is for colour, for the category search, and for
+orbits that leave the range of numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from scaleback.core import seeds
 from scaleback.sources import philox
 from scaleback.sources.base import Samples
 from scaleback.sources.ifs import System, probabilities
@@ -29,16 +32,17 @@ NAN_MARGIN = 100
 """Points dropped before the first that is not a number."""
 FILL_MASK = 511
 Precision: TypeAlias = Literal["float32", "float64"]
-FULL_WORDS = (np.uint64(2**32 - 1),) * 4
-"""Words whose mask is all ones: 1 + (word * 511 >> 32) = 511."""
+Stamp: TypeAlias = Literal["point", "fill", "random", "stencil"]
+"""What is drawn at a point: one pixel; a full 3x3 patch; a patch with a mask of its own, zeros hiding what lies under
+them; a patch with the image's one mask, which hides nothing (as Anderson and Farrell draw)."""
 PALETTE_COLOURS = 128
 
 
 class Canvas:
     """Draws systems exactly as the reference does; holds the scratch memory, so use one per thread."""
 
-    def __init__(self, *, size_px: int, points: int, pad_px: int, patch: bool, random_mask: bool, colour: bool) -> None:
-        self._size, self._pad, self._patch, self._random = size_px, pad_px, patch, random_mask
+    def __init__(self, *, size_px: int, points: int, pad_px: int, stamp: Stamp, colour: bool) -> None:
+        self._size, self._pad, self._stamp = size_px, pad_px, stamp
         self._palette_PC = palette() if colour else np.full((1, 1), GRAY, np.uint8)
         self._x_T, self._y_T = np.empty(points), np.empty(points)
 
@@ -53,8 +57,7 @@ class Canvas:
                 self._x_T[:kept],
                 self._y_T[:kept],
                 self._pad,
-                self._patch,
-                self._random,
+                self._stamp,
                 np.uint64(mask_key),
                 np.uint64(index),
                 self._palette_PC,
@@ -102,7 +105,7 @@ def fill(image_HWC: NDArray[np.uint8]) -> float:
 
 def point_canvas(*, size_px: int, points: int, pad_px: int) -> Canvas:
     """The canvas of FractalDB's category search: single gray points."""
-    return Canvas(size_px=size_px, points=points, pad_px=pad_px, patch=False, random_mask=False, colour=False)
+    return Canvas(size_px=size_px, points=points, pad_px=pad_px, stamp="point", colour=False)
 
 
 def point_fill(canvas: Canvas, system_M6: System) -> float:
@@ -126,6 +129,21 @@ def _choices(probability_bytes: bytes, points: int, dtype: Precision) -> NDArray
     choice_T = np.empty(points, np.uint8)
     _choose(np.cumsum(np.frombuffer(probability_bytes)).astype(dtype), uniform(points).astype(dtype), choice_T)
     return choice_T
+
+
+def equal_chances(probabilities: Sequence[NDArray[np.float64]], most: int) -> Iterator[list[int]]:
+    """Places of equal chances together, up to ``most`` at a time: their orbits take the same maps."""
+    groups: dict[bytes, list[int]] = {}
+    for number, chances in enumerate(probabilities):
+        groups.setdefault(np.ascontiguousarray(chances).tobytes(), []).append(number)
+    for group in groups.values():
+        for start in range(0, len(group), most):
+            yield group[start : start + most]
+
+
+def stencil(mask_key: int, index: int) -> int:
+    """The nine bits of an image's one mask."""
+    return 1 + (int(seeds.words(mask_key, [index], 1)[0, 0]) * FILL_MASK >> 32)
 
 
 @lru_cache(maxsize=1)
@@ -182,9 +200,7 @@ def _orbit(system_M6: Any, choice_T: Any, x_T: Any, y_T: Any) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _paste(
-    x_T: Any, y_T: Any, pad: int, patch: bool, random: bool, key: Any, index: Any, palette_PC: Any, image_HWC: Any
-) -> None:
+def _paste(x_T: Any, y_T: Any, pad: int, stamp: str, key: Any, index: Any, palette_PC: Any, image_HWC: Any) -> None:
     height, width, channels = image_HWC.shape
     # Shifted only if something lies left of or below the origin, as in the reference.
     low_x, low_y = min(0.0, x_T.min()), min(0.0, y_T.min())
@@ -194,16 +210,22 @@ def _paste(
     flat = image_HWC.ravel()
     colours = palette_PC.ravel()
     wide, deep = np.uint64(width * channels), np.uint64(channels)
+    patch, transparent = stamp != "point", stamp == "stencil"
     origin = wide + deep if patch else np.uint64(0)  # a patch lies one pixel down and right of its point
     hue = np.uint64(0)
+    words = philox.block(key, index, 0)
     for block in range((len(x_T) + 3) // 4):
-        words = philox.block(key, index, block) if patch and random else FULL_WORDS
+        if stamp == "random" and block:
+            words = philox.block(key, index, block)
         for lane in range(min(4, len(x_T) - 4 * block)):
             t = 4 * block + lane
             column = np.uint64((x_T[t] - low_x) / span_x * (width - 2 * pad) + pad)
             row = np.uint64((y_T[t] - low_y) / span_y * (height - 2 * pad) + pad)
             place = row * wide + column * deep + origin
-            mask = np.uint64(1) + ((words[lane] * np.uint64(FILL_MASK)) >> np.uint64(32))
+            word = words[0] if transparent else words[lane]
+            mask = np.uint64(FILL_MASK)
+            if stamp != "fill":
+                mask = np.uint64(1) + ((word * np.uint64(FILL_MASK)) >> np.uint64(32))
             for c in range(deep):
                 value = colours[hue + c]
                 bits = mask
@@ -211,7 +233,8 @@ def _paste(
                     for cell_row in range(3):
                         at = place + np.uint64(cell_row) * wide + c
                         for _ in range(3):
-                            flat[at] = value * np.uint8(bits & np.uint64(1))
+                            if bits & np.uint64(1) or not transparent:
+                                flat[at] = value * np.uint8(bits & np.uint64(1))
                             bits >>= np.uint64(1)
                             at += deep
                 else:

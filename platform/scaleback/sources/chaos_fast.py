@@ -13,48 +13,38 @@ would cost more than computing them twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scaleback.sources import philox
-from scaleback.sources.base import BitSamples
-from scaleback.sources.chaos import GRAY, Canvas, choices, uniform
+from scaleback.sources.bit_canvas import BitCanvas
+from scaleback.sources.chaos import Canvas, Stamp, choices, stencil, uniform
+from scaleback.sources.chaos_exact import ExactCanvas
 from scaleback.sources.ifs import PARAMETERS, System
-from scaleback.sources.simd import LANES, fma, if_above, least, load, most, ones, place, splat, store, turned_over
+from scaleback.sources.simd import LANES, fma, if_above, least, load, most, place, splat, store
+
+if TYPE_CHECKING:
+    from scaleback.sources.chaos_torch import TorchCanvas
 
 # Shapes: B images, T points of an orbit, M maps, L lanes, H rows, W columns, K words of 64 pixels in a row.
 
 TILE_STEPS = 64
 """Steps of sixteen orbits between two visits to one image; 4 KB, so that they stay in the first cache."""
-FORCED = 511
-"""One pixel in so many is lit whatever its bit: 1/2 + 1/2 * 1/511 = 256/511, the chance of a bit in a mask that is
-not empty."""
 NEVER = 2.0
 """A threshold that no uniform number exceeds."""
 _MAP = PARAMETERS * LANES
 
 
-class FastCanvas:
-    """Draws systems on gray pictures of one kind; holds the scratch memory, so use one per thread.
+class FastCanvas(BitCanvas):
+    """Draws what systems cover, and noise on it."""
 
-    Its pictures are bits, (B, H, ceil(W / 8)), least bit first: most of them are stored before they are looked at, and
-    writing a byte a pixel to memory would take longer than drawing.
-    """
-
-    def __init__(self, *, size_px: int, points: int, pad_px: int, patch: bool, random_mask: bool) -> None:
-        self._size, self._points, self._pad = size_px, points, pad_px
-        self._patch, self._noisy = patch, patch and random_mask
-        self._row_words = -(-size_px // 64)
+    def __init__(self, *, size_px: int, points: int, pad_px: int, stamp: Stamp) -> None:
+        super().__init__(size_px=size_px, points=points, pad_px=pad_px, stamp=stamp)
         self._uniform_T = uniform(points).astype(np.float32)
         self._tile = np.empty(TILE_STEPS * LANES, np.int32)
-        words = size_px * self._row_words
-        self._bits_LX = np.empty((LANES, words), np.uint64)
-        self._noise = np.full(2 * -(-words // 2), ~np.uint64(0))
-        self._forced = np.empty(2 * ((64 * words // FORCED + 3) // 4), np.uint64)
 
     def draw_batch(
         self,
@@ -64,50 +54,31 @@ class FastCanvas:
         indices: Sequence[int],
         flips: Sequence[int] | None = None,
     ) -> NDArray[np.uint8]:
-        """Pictures as bits; none is set where a system leaves the range of numbers or has no extent.
-
-        Args:
-            systems: (M, 6) each, of any number of maps; the same array with the same probabilities may be given
-                several times, and its orbit is computed once.
-            probabilities: (M,) each; fastest where all are the same, and that changes no picture.
-            mask_key: stream of the masks.
-            indices: each image's place in that stream.
-            flips: 0 for none, 1 top to bottom, 2 left to right, 3 both.
-        """
+        """See ``BitCanvas``."""
         users: dict[int, list[int]] = {}
         for number, system in enumerate(systems):
-            users.setdefault(id(system), []).append(number)
-        index_B, flip_B = np.asarray(indices, np.uint64), np.asarray(flips or [0] * len(systems))
-        word_BX = np.empty((len(systems), self._bits_LX.shape[1]), np.uint64)
+            # Images of one system share what it covers, unless each has a stencil of its own.
+            users.setdefault(number if self.stamp == "stencil" else id(system), []).append(number)
+        index_B, flip_B = np.asarray(indices, np.int64), np.asarray(flips or [0] * len(systems))
+        word_BX = np.empty((len(systems), self.words), np.uint64)
         # One image of each orbit, those with equal chances together.
-        orbits = sorted((place for place, *_ in users.values()), key=lambda place: probabilities[place].tobytes())
+        orbits = sorted(users.values(), key=lambda images: probabilities[images[0]].tobytes())
         for start in range(0, len(orbits), LANES):
             lanes = orbits[start : start + LANES]
-            self._cover([systems[place] for place in lanes], [probabilities[place] for place in lanes])
-            places = [(place, lane) for lane, first in enumerate(lanes) for place in users[id(systems[first])]]
-            place_B, lane_B = np.array(places).T
-            _light(
-                self._bits_LX, lane_B, np.uint64(mask_key), index_B, flip_B, place_B,
-                self._noisy, self._noise, self._forced, self._row_words, self._size, word_BX,
-            )  # fmt: skip
-        byte_BHX = word_BX.view(np.uint8).reshape(len(systems), self._size, 8 * self._row_words)
-        return np.ascontiguousarray(byte_BHX[:, :, : -(-self._size // 8)])
-
-    def fills(self, bits_BHX: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """(B,) share of pixels that are lit."""
-        lit_B = np.empty(len(bits_BHX), np.int64)
-        _count(bits_BHX.reshape(len(bits_BHX), -1), lit_B)
-        return lit_B / self._size**2
-
-    def samples(
-        self, bits_BHX: NDArray[np.uint8], label_B: NDArray[np.int64], facts: Mapping[str, NDArray[Any]]
-    ) -> BitSamples:
-        """Pictures with their labels and facts."""
-        return BitSamples(bits_BHX=bits_BHX, width=self._size, level=GRAY, label_B=label_B, facts=facts)
+            first = [images[0] for images in lanes]
+            self._cover([systems[image] for image in first], [probabilities[image] for image in first])
+            if self.stamp == "stencil":
+                for lane, image in enumerate(first):
+                    _spread(self.bits_LX[lane], stencil(mask_key, int(index_B[image])), self.row_words)
+            elif self.stamp != "point":
+                _dilate(self.bits_LX[: len(first)], self.row_words)
+            place_B, lane_B = np.array([(image, lane) for lane, images in enumerate(lanes) for image in images]).T
+            self.light(lane_B, place_B, flip_B, word_BX, (mask_key, index_B) if self.stamp == "random" else None)
+        return self.as_bytes(word_BX)
 
     def _cover(self, systems: Sequence[System], probabilities: Sequence[NDArray[np.float64]]) -> None:
         """What up to sixteen systems cover, into the first rows of ``_bits_LX``: the lowest row of pixels first."""
-        bits_LX = self._bits_LX[: len(systems)]
+        bits_LX = self.bits_LX[: len(systems)]
         bits_LX[:] = 0
         maps = max(len(system) for system in systems)
         first = probabilities[0]
@@ -120,7 +91,7 @@ class FastCanvas:
                 if not shared:
                     threshold_ML[: len(system) - 1, lane] = np.cumsum(chances)[:-1]
         system_X, threshold_X = system_M6L.ravel(), threshold_ML.ravel()
-        choice_T = choices(first, self._points, "float32") if shared else np.empty(0, np.uint8)
+        choice_T = choices(first, self.points, "float32") if shared else np.empty(0, np.uint8)
         box_4L, end_2L = np.empty(4 * LANES, np.float32), np.empty(2 * LANES, np.float32)
         _bounds(system_X, threshold_X, maps, choice_T, self._uniform_T, shared, box_4L, end_2L)
         low_2L, high_2L = box_4L.reshape(2, 2, LANES).astype(np.float64)
@@ -129,10 +100,10 @@ class FastCanvas:
         fine_2L = np.isfinite(end_2L.reshape(2, LANES)) & np.isfinite(span_2L) & (span_2L > 0)
         drawn_L = np.logical_and(fine_2L[0], fine_2L[1])
         system_M6L[:, :, ~drawn_L] = 0  # the place of a number out of range is undefined; these stay at the origin
-        scale_2L = np.where(drawn_L, (self._size - 2 * self._pad) / np.where(drawn_L, span_2L, 1), 0)
-        shift_2L = self._pad - np.where(drawn_L, low_2L, 0) * scale_2L
+        scale_2L = np.where(drawn_L, (self.size - 2 * self.pad) / np.where(drawn_L, span_2L, 1), 0)
+        shift_2L = self.pad - np.where(drawn_L, low_2L, 0) * scale_2L
         view_X = np.concatenate([scale_2L, shift_2L]).astype(np.float32).ravel()
-        row_bits = 64 * self._row_words
+        row_bits = 64 * self.row_words
         _scatter(
             system_X,
             threshold_X,
@@ -146,22 +117,20 @@ class FastCanvas:
             bits_LX,
         )
         bits_LX[~drawn_L[: len(bits_LX)]] = 0
-        if self._patch:
-            _dilate(bits_LX, self._row_words)
 
 
 def open_canvas(
-    renderer: str, *, size_px: int, points: int, pad_px: int, patch: bool, random_mask: bool, colour: bool = False
-) -> Canvas | FastCanvas:
-    """The canvas of a renderer, ``fast`` or ``exact``."""
-    kind: dict[str, Any] = {
-        "size_px": size_px,
-        "points": points,
-        "pad_px": pad_px,
-        "patch": patch,
-        "random_mask": random_mask,
-    }
-    return FastCanvas(**kind) if renderer == "fast" else Canvas(**kind, colour=colour)
+    renderer: str, *, size_px: int, points: int, pad_px: int, stamp: Stamp, colour: bool = False
+) -> Canvas | BitCanvas:
+    """The canvas of a renderer, ``fast``, ``exact`` or ``torch``."""
+    if colour:
+        return Canvas(size_px=size_px, points=points, pad_px=pad_px, stamp=stamp, colour=True)
+    kind: type[FastCanvas | ExactCanvas | TorchCanvas] = FastCanvas if renderer == "fast" else ExactCanvas
+    if renderer == "torch":
+        from scaleback.sources.chaos_torch import TorchCanvas
+
+        kind = TorchCanvas
+    return kind(size_px=size_px, points=points, pad_px=pad_px, stamp=stamp)
 
 
 # Kernels. ``system_X`` is (M, 6, L) and ``threshold_X`` (M, L), flat, since vectors are loaded from flat arrays.
@@ -269,56 +238,19 @@ def _dilate(bits_BX: Any, row_words: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _noise(key: Any, index: Any, first: int, words: Any) -> None:
-    """Blocks ``first``, ``first`` + 1, ... of the image's stream: halves of each in the halves of ``words``."""
-    half, blocks = np.uint64(32), len(words) // 2
-    for number in range(blocks):
-        c0, c1, c2, c3 = philox.block(key, index, first + number)
-        words[number] = c0 | (c1 << half)
-        words[blocks + number] = c2 | (c3 << half)
-
-
-@njit(cache=True, nogil=True)
-def _light(
-    bits_LX: Any, lane_B: Any, key: Any, index_B: Any, flip_B: Any, place_B: Any,
-    noisy: bool, noise: Any, forced: Any, row_words: int, size: int, word_BX: Any,
-) -> None:  # fmt: skip
-    """Covered pixels and noise, of each image ``place_B`` on what its lane covers.
-
-    Rows are turned over once, as the reference does when it saves, and then by the image's own flip.
-    """
-    length = size * row_words
-    short = np.uint64(64 * row_words - size)
-    for number in range(len(place_B)):
-        image = place_B[number]
-        bits_X, word_X, flip = bits_LX[lane_B[number]], word_BX[image], flip_B[image]
-        if noisy:
-            _noise(key, index_B[image], 0, noise)
-            _noise(key, index_B[image], len(noise) // 2, forced)
-            for word in forced:
-                for part in (word & np.uint64(0xFFFFFFFF), word >> np.uint64(32)):
-                    at = part * np.uint64(64 * length) >> np.uint64(32)
-                    noise[at >> np.uint64(6)] |= np.uint64(1) << (at & np.uint64(63))
-        for row in range(size):
-            start = row * row_words
-            out = start if flip & 1 else (size - 1 - row) * row_words
-            if flip & 2:
-                # All bits of the row backwards, then down by what the last word is short of.
-                carried = np.uint64(0)
-                for k in range(row_words):
-                    at = start + k
-                    turned = turned_over(bits_X[at] & noise[at])
-                    word_X[out + row_words - 1 - k] = (turned >> short) | carried
-                    carried = turned << (np.uint64(64) - short) if short else np.uint64(0)
-            else:
-                for k in range(row_words):
-                    word_X[out + k] = bits_X[start + k] & noise[start + k]
-
-
-@njit(cache=True, nogil=True)
-def _count(bits_BX: Any, lit_B: Any) -> None:
-    for image in range(len(bits_BX)):
-        lit, bits_X = 0, bits_BX[image]
-        for at in range(len(bits_X)):
-            lit += int(ones(bits_X[at]))
-        lit_B[image] = lit
+def _spread(bits_X: Any, mask: int, row_words: int) -> None:
+    """Each point becomes the cells of one 3x3 mask, one pixel right of and above it, and hides nothing."""
+    wide = np.uint64(64)
+    for at in range(len(bits_X) - 1, -1, -1):
+        spread = np.uint64(0)
+        for row in range(3):
+            below = at - (row + 1) * row_words
+            if below < 0:
+                break
+            here = bits_X[below]
+            before = bits_X[below - 1] if below % row_words else np.uint64(0)
+            for cell in range(3):
+                if mask >> (3 * row + cell) & 1:
+                    shift = np.uint64(cell + 1)
+                    spread |= (here << shift) | (before >> (wide - shift))
+        bits_X[at] = spread

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from scaleback.core import seeds
 from scaleback.core.errors import Refusal, RenderError, refusal
 from scaleback.sources import ifs
 from scaleback.sources.base import BitSamples, Samples, Source, bit_bytes
+from scaleback.sources.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    from scaleback.sources.chaos import Stamp
 
 SEARCH_PX, SEARCH_POINTS, SEARCH_PAD_PX = 512, 100_000, 6
 """The picture on which a candidate's filling rate is measured."""
@@ -49,13 +53,14 @@ class _Categories(Source):
     pad_px: int = Field(6, ge=4)
     """Black border; a mask reaches 3 pixels beyond its point, and the farthest point lies on the border's first."""
     draw: Literal["patch_gray", "point_gray", "patch_colour", "point_colour"] = "patch_gray"
-    renderer: Literal["fast", "exact"] = "fast"
+    renderer: Literal["fast", "exact", "torch"] = "fast"
     """``exact`` draws byte for byte what the released algorithm draws under given masks; ``fast`` the same in
-    distribution, in gray."""
+    distribution; ``torch`` as ``exact`` up to rounding, for a GPU (on a CPU it takes a hundred times as long).
+    Colour is drawn by ``exact``."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.renderer == "fast" and self.draw.endswith("colour"):
+        if self.renderer != "exact" and self.draw.endswith("colour"):
             raise Refusal("renderer", refusal(f"must be exact to draw {self.draw}", self.renderer))
         if self.size_px <= 2 * self.pad_px:
             raise Refusal("size_px", refusal(f"more than twice the border of {self.pad_px} px", self.size_px))
@@ -66,8 +71,12 @@ class _Categories(Source):
         return self.size_px, self.size_px, 3 if self.draw.endswith("colour") else 1
 
     @property
+    def wants_gpu(self) -> bool:
+        return self.renderer == "torch"
+
+    @property
     def image_bytes(self) -> int:
-        return bit_bytes(self.size_px) if self.renderer == "fast" else super().image_bytes
+        return super().image_bytes if self.draw.endswith("colour") else bit_bytes(self.size_px)
 
     def classes(self, images: int) -> int:
         return min(images, self.categories)
@@ -112,6 +121,20 @@ class OFDB(_Categories):
     weight_row: int = Field(0, ge=0, lt=WEIGHT_ROWS)
     """Row of the multipliers. The released script uses row 0, which multiplies parameter a by 1-2w; row 2 is the
     category's own fractal."""
+    augment: Literal["none", "pattern", "texture"] = "none"
+    """What is drawn anew in each pass over the images: nothing; the 3x3 masks ("random pattern"); or the light of all
+    that masks may cover, noise with the spectrum of natural images ("random texture"). The paper reports both and
+    releases neither; its texture is not described, and this one is ours."""
+
+    @model_validator(mode="after")
+    def _augmented(self) -> Self:
+        if self.augment != "none" and self.draw != "patch_gray":
+            raise Refusal("augment", refusal(f"must be none to draw {self.draw}", self.augment))
+        return self
+
+    @property
+    def fresh(self) -> bool:
+        return self.augment != "none"
 
     def open(self, seed: int) -> CategoryReader:
         return CategoryReader(self, seed)
@@ -139,10 +162,10 @@ class CategoryReader:
             size_px=spec.size_px,
             points=spec.points,
             pad_px=spec.pad_px,
-            patch=spec.draw.startswith("patch"),
-            random_mask=True,
+            stamp=_stamp(spec),
             colour=spec.draw.endswith("colour"),
         )
+        self._texture = Spectrum(size_px=spec.size_px, channels=1) if _stamp(spec) == "fill" else None
         self._mask_key = seeds.key("fractaldb mask", seed)
         self._weights = ifs.fractaldb_weights(spec.weight)
         self._found: dict[int, ifs.System] = {}
@@ -153,24 +176,30 @@ class CategoryReader:
         return {}
 
     def __call__(self, indices_B: NDArray[np.int64]) -> Samples | BitSamples:
-        """Images by index.
+        """Images by index, as they are in the first pass."""
+        return self.anew(indices_B, np.zeros(len(indices_B), np.int64))
+
+    def anew(self, indices_B: NDArray[np.int64], epoch_B: NDArray[np.int64]) -> Samples | BitSamples:
+        """Images by index, as they are in some pass.
 
         A weighted system may diverge and leave nothing to draw; the category's own system is drawn in its place, and
         the facts say so (the reference saves whatever its arithmetic left).
         """
         instances = [self._spec.instance(int(index)) for index in indices_B]
-        pictures = self._draw(instances)
+        streams = seeds.counter(epoch_B, [_stream(*instance[:3]) for instance in instances]).tolist()
+        pictures = self._draw(instances, streams)
         black = np.flatnonzero(self._canvas.fills(pictures) == 0)
         if len(black):
-            streams = [_stream(*instances[place][:3]) for place in black]
             for place in black:
                 category, _, patch, flip = instances[place]
                 instances[place] = (category, IDENTITY_ROW, patch, flip)
-            pictures[black] = self._draw([instances[place] for place in black], streams)
+            pictures[black] = self._draw([instances[place] for place in black], [streams[place] for place in black])
         # Systems have two to seven maps; shorter ones are filled up with NaN rows so that they make one column.
         systems = [_padded(self.system(category) * self._weights[row]) for category, row, _, _ in instances]
         facts = {"system": np.stack(systems), "weight_row": np.array([row for _, row, _, _ in instances], np.int64)}
-        return self._canvas.samples(pictures, np.array([category for category, *_ in instances], np.int64), facts)
+        label_B = np.array([category for category, *_ in instances], np.int64)
+        samples = self._canvas.samples(pictures, label_B, facts)
+        return samples if self._texture is None else self._textured(samples, self._texture, streams)
 
     def system(self, category: int) -> ifs.System:
         """The base system of a category.
@@ -190,10 +219,13 @@ class CategoryReader:
             self._found[category] = found
         return self._found[category]
 
-    def _draw(self, instances: Sequence[Instance], streams: Sequence[int] | None = None) -> NDArray[np.uint8]:
-        """The canvas's pictures of instances; masks come from ``streams``, by default the instances' own."""
-        if streams is None:
-            streams = [_stream(category, row, patch) for category, row, patch, _ in instances]
+    def _textured(self, samples: Samples | BitSamples, texture: Spectrum, streams: Sequence[int]) -> Samples:
+        light = [texture.draw(seeds.generator("ofdb texture", self._seed, stream))[0] for stream in streams]
+        image_BHWC = np.where(samples.image_BHWC > 0, np.stack(light), np.uint8(0))
+        return Samples(image_BHWC=image_BHWC, label_B=samples.label_B, facts=samples.facts)
+
+    def _draw(self, instances: Sequence[Instance], streams: Sequence[int]) -> NDArray[np.uint8]:
+        """The canvas's pictures of instances, with the masks of ``streams``."""
         weighted = {(category, row): self.system(category) * self._weights[row] for category, row, _, _ in instances}
         # Chances are those of the unweighted system, as in the reference.
         chances = {category: ifs.probabilities(self.system(category)) for category, _, _, _ in instances}
@@ -208,6 +240,12 @@ class CategoryReader:
 
 def _stream(category: int, row: int, patch: int) -> int:
     return (category * WEIGHT_ROWS + row) * PATCH_DRAWS + patch
+
+
+def _stamp(spec: FractalDB | OFDB) -> Stamp:
+    if spec.draw.startswith("point"):
+        return "point"
+    return "fill" if isinstance(spec, OFDB) and spec.augment == "texture" else "random"
 
 
 def _padded(system: ifs.System) -> NDArray[np.float64]:

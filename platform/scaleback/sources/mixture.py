@@ -43,6 +43,11 @@ class Mixture(Source):
             raise Refusal(
                 "second", refusal(f"must give images of shape {self.first.shape}, as first does", self.second.shape)
             )
+        for name, part in (("first", self.first), ("second", self.second)):
+            if part.labels_an_image > 1:
+                raise Refusal(name, refusal("must give images of one class each", part.short))
+            if part.fresh:
+                raise Refusal(name, refusal("must give images that stay as they are", part.short))
         if self.labels == "apart" and _limit(self.first) is None and _limit(self.second) is None:
             raise Refusal(
                 "labels", refusal("must be shared where both parts have more classes the more images", "apart")

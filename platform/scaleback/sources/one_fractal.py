@@ -44,15 +44,16 @@ class OnePFrac(Source):
     size_px: int = Field(512, ge=16)
     pad_px: int = Field(6, ge=4)
     """Black border; a mask reaches 3 pixels beyond its point, and the farthest point lies on the border's first."""
-    mask: Literal["random", "fill"] = "random"
-    """Nine-bit mask of each pasted 3x3 patch: random, or all ones."""
+    mask: Literal["random", "fill", "stencil", "fresh"] = "random"
+    """Nine-bit mask of each pasted 3x3 patch: random; all ones; the image's one stencil, which hides nothing; or random
+    and ``fresh`` in each pass over the images (OFDB's "random pattern")."""
     min_fill: float = Field(0.05, ge=0, lt=1)
     """An image with no larger share of lit pixels is redrawn."""
     base_min_fill: float | None = Field(None, ge=0, lt=1)
     """The same for the unperturbed base; None for ``min_fill``."""
-    renderer: Literal["fast", "exact"] = "fast"
+    renderer: Literal["fast", "exact", "torch"] = "fast"
     """``exact`` draws byte for byte what the released algorithm draws under given masks; ``fast`` the same in
-    distribution."""
+    distribution; ``torch`` as ``exact`` up to rounding, for a GPU (on a CPU it takes a hundred times as long)."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -70,7 +71,15 @@ class OnePFrac(Source):
 
     @property
     def image_bytes(self) -> int:
-        return bit_bytes(self.size_px) if self.renderer == "fast" else super().image_bytes
+        return bit_bytes(self.size_px)
+
+    @property
+    def wants_gpu(self) -> bool:
+        return self.renderer == "torch"
+
+    @property
+    def fresh(self) -> bool:
+        return self.mask == "fresh"
 
     def classes(self, images: int) -> int:
         return images
@@ -98,13 +107,14 @@ class OnePFracReader:
             size_px=spec.size_px,
             points=spec.points,
             pad_px=spec.pad_px,
-            patch=True,
-            random_mask=spec.mask == "random",
+            stamp="random" if spec.mask == "fresh" else spec.mask,
         )
         self._mask_key = seeds.key("1p-frac mask", seed)
         self._noise_key = seeds.key("1p-frac noise", seed)
         self._base_M6, self._sigma, self._base_redraws = self._draw_base()
         self._probability_M = ifs.probabilities(self._base_M6)  # of the base: the reference does not recompute it
+        self._redraws: dict[int, int] = {}
+        """How often an image was redrawn, of those whose masks are ``fresh``."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -116,6 +126,18 @@ class OnePFracReader:
             "base_redraws": self._base_redraws,
         }
 
+    def anew(self, indices_B: NDArray[np.int64], epoch_B: NDArray[np.int64]) -> Samples | BitSamples:
+        """Images with the masks of some pass; their systems are those that the first pass accepted."""
+        new_B = np.array([index for index in indices_B if int(index) not in self._redraws], np.int64)
+        if len(new_B):
+            redraws_B = self(new_B).facts["redraws"]
+            self._redraws |= {int(index): int(redraws) for index, redraws in zip(new_B, redraws_B, strict=True)}
+        redraws_B = np.array([self._redraws[int(index)] for index in indices_B])
+        system_BM6 = self._perturbed(indices_B, redraws_B)
+        pictures = self._draw(system_BM6, seeds.counter(epoch_B, indices_B))
+        facts = {"system": system_BM6, "redraws": redraws_B}
+        return self._canvas.samples(pictures, np.asarray(indices_B, np.int64).copy(), facts)
+
     def __call__(self, indices_B: NDArray[np.int64]) -> Samples | BitSamples:
         count, spec = len(indices_B), self._spec
         system_BM6 = np.empty((count, spec.maps, ifs.PARAMETERS))
@@ -123,13 +145,8 @@ class OnePFracReader:
         pictures: NDArray[np.uint8] | None = None
         left = np.arange(count)
         for attempt in range(REDRAWS):
-            system_BM6[left] = self._perturbed(indices_B[left], attempt)
-            drawn = self._canvas.draw_batch(
-                list(system_BM6[left]),
-                [self._probability_M] * len(left),
-                self._mask_key,
-                [int(index) for index in indices_B[left]],
-            )
+            system_BM6[left] = self._perturbed(indices_B[left], np.full(len(left), attempt))
+            drawn = self._draw(system_BM6[left], indices_B[left])
             accepted = self._canvas.fills(drawn) > spec.min_fill
             if pictures is None:
                 pictures = drawn
@@ -159,9 +176,14 @@ class OnePFracReader:
             f"1p-frac: none of {BASE_REDRAWS} bases drawn from seed {self._seed} fills more than {least} of the image"
         )
 
-    def _perturbed(self, indices_B: NDArray[np.int64], attempt: int) -> NDArray[np.float64]:
-        """(B, M, 6) systems of these images at this attempt."""
+    def _draw(self, system_BM6: NDArray[np.float64], place_B: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Pictures of systems, with the masks at these places of the stream."""
+        chances = [self._probability_M] * len(system_BM6)
+        return self._canvas.draw_batch(list(system_BM6), chances, self._mask_key, place_B.tolist())
+
+    def _perturbed(self, indices_B: NDArray[np.int64], attempt_B: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(B, M, 6) systems of these images, each at an attempt."""
         spec, perturb = self._spec, ifs.multiplied if self._spec.perturb == "multiplicative" else ifs.shifted
-        draw_BX = seeds.uniform(self._noise_key, indices_B * REDRAWS + attempt, spec.maps * ifs.PARAMETERS)
+        draw_BX = seeds.uniform(self._noise_key, indices_B * REDRAWS + attempt_B, spec.maps * ifs.PARAMETERS)
         draw_BM6 = draw_BX.reshape(len(indices_B), spec.maps, ifs.PARAMETERS)
         return perturb(self._base_M6, spec.delta, draw_BM6)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from scaleback.core.errors import DataError, IntegrityError
 from scaleback.core.spec import Spec
 from scaleback.core.store import Manifest, Store
 from scaleback.sources import AnySource
-from scaleback.sources.base import BitSamples, Reader, Samples, Source, from_bits
+from scaleback.sources.base import BitSamples, FreshReader, Reader, Samples, Source, from_bits
 
 # Shapes: N images of a population, B images of a block, H rows, W columns, C channels.
 
@@ -89,11 +89,34 @@ class Images:
 
     image_NHWC: NDArray[np.uint8]
     label_N: NDArray[np.int64]
+    """(N, L) where an image may show L classes."""
     classes: int | None
     """Number of classes these images may have; None if unlabelled."""
 
     def __len__(self) -> int:
         return len(self.image_NHWC)
+
+
+class Stream:
+    """The first n images of a population, drawn whenever they are asked for; none is stored."""
+
+    def __init__(self, population: Population, images: int) -> None:
+        self._population, self._images = population, images
+        self._reader = reader(population)
+        self.classes = population.source.classes(images)
+
+    def __len__(self) -> int:
+        return self._images
+
+    def draw(self, index_B: NDArray[np.int64], epoch_B: NDArray[np.int64]) -> Samples | BitSamples:
+        """Images by index, in the passes ``epoch_B`` over the data.
+
+        Raises:
+            RenderError: one cannot be drawn.
+        """
+        if self._population.source.fresh:
+            return cast(FreshReader, self._reader).anew(index_B, epoch_B)
+        return self._reader(index_B)
 
 
 def _blocks(image_bytes: int, images: int, available: int | None) -> Iterator[Block]:
@@ -126,7 +149,7 @@ def render_block(store: Store, population: Population, block: Block) -> Manifest
     _check(samples, population, block)
     columns: dict[str, Any] = {
         "index": pa.array(np.arange(block.start, block.stop)),
-        "label": pa.array(samples.label_B),
+        "label": _rows(samples.label_B) if samples.label_B.ndim == 2 else pa.array(samples.label_B),
         "image": _rows(samples.stored.reshape(len(samples.stored), -1)),
     }
     columns |= {f"fact_{name}": _rows(value.reshape(len(value), -1)) for name, value in samples.facts.items()}
@@ -159,12 +182,13 @@ def load_images(store: Store, population: Population, images: int) -> Images:
         IntegrityError: a block is missing or damaged; the message names the file, its images and both checksums.
     """
     image_NHWC = np.empty((images, *population.source.shape), np.uint8)
-    label_N = np.empty(images, np.int64)
+    labels = population.source.labels_an_image
+    label_N = np.empty(images if labels == 1 else (images, labels), np.int64)
     for block in population.blocks(images):
         table = read_block(store, population, block)
         count = min(block.stop, images) - block.start
         image_NHWC[block.start : block.start + count] = _pixels(table, population.source.shape, count)
-        label_N[block.start : block.start + count] = table["label"].to_numpy()[:count]
+        label_N[block.start : block.start + count] = _labels(table, labels)[:count]
     return Images(image_NHWC=image_NHWC, label_N=label_N, classes=population.source.classes(images))
 
 
@@ -194,6 +218,12 @@ def _pixels(table: pa.Table, shape: tuple[int, int, int], count: int) -> NDArray
     return from_bits(rows_BX.reshape(count, shape[0], -1), shape[1], int(level))
 
 
+def _labels(table: pa.Table, labels: int) -> NDArray[np.int64]:
+    column = table["label"].combine_chunks()
+    label_B: NDArray[np.int64] = column.to_numpy() if labels == 1 else column.flatten().to_numpy().reshape(-1, labels)
+    return label_B
+
+
 def _rows(value_BX: NDArray[Any]) -> pa.Array:
     """One fixed-size binary value a row for bytes, one fixed-size list for numbers."""
     width = value_BX.shape[1]
@@ -210,3 +240,5 @@ def _check(samples: Samples | BitSamples, population: Population, block: Block) 
     expected = (block.stop - block.start, *shape)
     assert samples.stored.shape == expected, f"{population.slug}: gave {samples.stored.shape}, declared {expected}"
     assert samples.stored.dtype == np.uint8, f"{population.slug}: gave {samples.stored.dtype}"
+    labels = population.source.labels_an_image
+    assert samples.label_B.shape[1:] == (() if labels == 1 else (labels,)), f"{population.slug}: declared {labels}"

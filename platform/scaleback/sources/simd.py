@@ -98,6 +98,21 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, b, c), generate
 
 
+def _arithmetic(operation: str) -> Any:
+    @lowered
+    def function(typing: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, operation)(*args)
+
+        return a(a, b), generate
+
+    return function
+
+
+plus, minus, times, over = _arithmetic("fadd"), _arithmetic("fsub"), _arithmetic("fmul"), _arithmetic("fdiv")
+"""Each rounded once; LLVM fuses none of them unless it is told to."""
+
+
 def _ordered(comparison: str) -> Any:
     @lowered
     def function(typing: Any, a: Any, b: Any) -> Any:

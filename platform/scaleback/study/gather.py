@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 import scaleback
 from scaleback.core.store import Store
+from scaleback.pretrain.spec import Pretrain
 from scaleback.scaling.content import Content, RunLine, Sheet, Shown
 from scaleback.scaling.figures import contact_sheet
-from scaleback.sources.population import Population, load_images, missing_blocks
+from scaleback.sources.population import Stream, load_images, missing_blocks
 from scaleback.study.files import study_to_yaml
 from scaleback.study.plan import Inventory
 from scaleback.study.results import found_runs, study_runs, table_of
@@ -74,18 +75,17 @@ def _run_lines(runs: Sequence[tuple[Point, Run]], done: set[str], store: Store) 
 
 def _sheets(runs: Sequence[tuple[Point, Run]], store: Store) -> list[Sheet]:
     """One sheet for each source that the axes make: a row a seed, the first images of each."""
-    by_source: dict[str, tuple[str, dict[int, tuple[Population, int]]]] = {}
+    by_source: dict[str, tuple[str, dict[int, Pretrain]]] = {}
     for point, run in runs:
         if run.pretrain is None:
             continue
         fields = {name: value for name, value in point.values.items() if name.startswith("source")}
         title = " ".join(f"{name}={value}" for name, value in fields.items()) or run.source.short
         seeds = by_source.setdefault(run.source.fingerprint, (title, {}))[1]
-        held = seeds.get(run.seed, (run.pretrain.population, 0))[1]
-        seeds[run.seed] = (run.pretrain.population, max(held, run.images))
+        seeds[run.seed] = max(run.pretrain, seeds.get(run.seed, run.pretrain), key=lambda spec: spec.images)
     sheets = []
     for title, seeds in list(by_source.values())[:MOST_SHEETS]:
-        first = {seed: _first_images(store, *seeds[seed]) for seed in sorted(seeds)[:SHEET_SEEDS]}
+        first = {seed: _first_images(store, seeds[seed]) for seed in sorted(seeds)[:SHEET_SEEDS]}
         shown = {seed: row for seed, row in first.items() if row is not None}
         rows = list(shown.values())
         if rows:
@@ -96,11 +96,13 @@ def _sheets(runs: Sequence[tuple[Point, Run]], store: Store) -> list[Sheet]:
     return sheets
 
 
-def _first_images(store: Store, population: Population, images: int) -> NDArray[np.uint8] | None:
-    count = min(SHEET_COLUMNS, images)
-    if missing_blocks(store, population, count):
+def _first_images(store: Store, pretrain: Pretrain) -> NDArray[np.uint8] | None:
+    count = min(SHEET_COLUMNS, pretrain.images)
+    if not missing_blocks(store, pretrain.population, count):
+        return load_images(store, pretrain.population, count).image_NHWC
+    if store.manifest(pretrain.address, pretrain) is None:
         return None
-    return load_images(store, population, count).image_NHWC
+    return Stream(pretrain.population, count).draw(np.arange(count), np.zeros(count, np.int64)).image_BHWC
 
 
 def _made() -> str:

@@ -113,13 +113,16 @@ class Inventory:
         return statistics.median(rates) if rates else None
 
 
-def plan_study(study: Study, store: Store) -> Plan:
+def plan_study(study: Study, store: Store, *, stream: bool = False) -> Plan:
     """The plan of a study's exhaustive points (searched ones are proposed while it runs).
+
+    With ``stream``, what runs are pre-trained on is not stored.
 
     Raises:
         DataError: a file that a run would read cannot be read.
     """
-    plan = plan_runs(((point, study.run(point, seed)) for point in study.points() for seed in study.seeds), store)
+    points = ((point, study.run(point, seed)) for point in study.points() for seed in study.seeds)
+    plan = plan_runs(points, store, stream=stream)
     # Runs of one study differ in few fields; each source they name is looked at once.
     runs = [study.base, *(planned.run for planned in plan.to_do)]
     by_sources = {(run.source, run.images > 0, run.target.data): run for run in runs}
@@ -128,7 +131,7 @@ def plan_study(study: Study, store: Store) -> Plan:
     return plan
 
 
-def plan_runs(runs: Iterable[tuple[Point, Run]], store: Store) -> Plan:
+def plan_runs(runs: Iterable[tuple[Point, Run]], store: Store, *, stream: bool = False) -> Plan:
     """What these runs need, compared with what the store holds."""
     inventory = Inventory(store)
     plan = Plan(flops_per_s=inventory.flops_per_s())
@@ -136,18 +139,18 @@ def plan_runs(runs: Iterable[tuple[Point, Run]], store: Store) -> Plan:
         missing = tuple(spec.address for spec in run.evaluates if not inventory.holds(spec.address))
         plan.runs.append(Planned(point, run, missing, _failure(run, inventory)))
         if missing:
-            _add_stages(plan, run, inventory)
+            _add_stages(plan, run, inventory, stream)
     _count_images(plan, inventory)
     return plan
 
 
-def _add_stages(plan: Plan, run: Run, inventory: Inventory) -> None:
+def _add_stages(plan: Plan, run: Run, inventory: Inventory, stream: bool) -> None:
     for spec in run.evaluates:
         if not inventory.holds(spec.address):
             plan.evaluates[spec.address] = spec
     if run.pretrain is not None and not inventory.holds(run.pretrain.address):
         plan.pretrains[run.pretrain.address] = run.pretrain
-    for population, images in run.populations:
+    for population, images in run.stored(stream=stream):
         known = plan.images.get(population.address, (population, 0))[1]
         plan.images[population.address] = (population, max(images, known))
 
@@ -169,5 +172,5 @@ def _count_images(plan: Plan, inventory: Inventory) -> None:
 
 def _failure(run: Run, inventory: Inventory) -> str | None:
     stages: Sequence[Pretrain | Evaluate] = [*([run.pretrain] if run.pretrain else []), *run.evaluates]
-    addresses = [population.address for population, _ in run.populations] + [stage.address for stage in stages]
+    addresses = [population.address for population, _ in run.stored(stream=False)] + [stage.address for stage in stages]
     return next((address for address in addresses if inventory.failed(address)), None)

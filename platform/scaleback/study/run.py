@@ -108,11 +108,14 @@ class Run(Spec):
                 except DataError as error:
                     raise DataError(f"{field}: {error}") from None
 
-    @cached_property
-    def populations(self) -> tuple[tuple[Population, int], ...]:
-        """Populations the run reads, and how many images of each."""
+    def stored(self, *, stream: bool) -> list[tuple[Population, int]]:
+        """Populations that the run reads from storage, and how many images of each.
+
+        Args:
+            stream: whether what it is pre-trained on is drawn as it goes.
+        """
         target = self.target
         needed = [(target.train_population(self.seed), target.images), (target.test_population(), target.test_images)]
-        if self.pretrain is not None:
+        if self.pretrain is not None and not (stream or self.source.fresh):
             needed.insert(0, (self.pretrain.population, self.images))
-        return tuple(needed)
+        return needed

@@ -16,7 +16,7 @@ class Batch:
     view_VBCHW: list[Tensor]
     """One normalised tensor a view."""
     label_B: Tensor
-    """Class of each image, -1 where there is none."""
+    """Class of each image, -1 where there is none; (B, L) of a source whose images show up to L classes."""
     index_B: Tensor
     """Index of each image in its population."""
     seed: int

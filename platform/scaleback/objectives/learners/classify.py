@@ -45,12 +45,27 @@ class Classifier(Learner):
             image_BCHW = mixed(image_BCHW, mix)
         features_BD = self.backbone(image_BCHW)
         logits_BK = self.head(features_BD).float()
-        loss = F.cross_entropy(logits_BK, label_B, label_smoothing=spec.smoothing)
+        loss = self._loss(logits_BK, label_B)
         if mix is not None:
-            other = F.cross_entropy(logits_BK, partner(label_B), label_smoothing=spec.smoothing)
-            loss = mix.share * loss + (1 - mix.share) * other
-        right = (logits_BK.argmax(1) == label_B).float().mean()
+            loss = mix.share * loss + (1 - mix.share) * self._loss(logits_BK, partner(label_B))
+        # Of several classes, the likeliest must be one of them.
+        right = (logits_BK.argmax(1, keepdim=True) == label_B.view(len(label_B), -1)).any(1).float().mean()
         return Losses(total=loss, features_BD=features_BD.detach(), parts={"accuracy": right.detach()})
+
+    def _loss(self, logits_BK: Tensor, label_B: Tensor) -> Tensor:
+        if label_B.ndim == 2:
+            return several_classes_loss(logits_BK, label_B)
+        return F.cross_entropy(logits_BK, label_B, label_smoothing=self._spec.smoothing)
+
+
+def several_classes_loss(logits_BK: Tensor, label_BL: Tensor) -> Tensor:
+    """Binary cross-entropy of every class, mean over classes and images; a shown class weighs classes / shown."""
+    # A label of -1 goes into a column that is cut off.
+    shown_BK = logits_BK.new_zeros(len(logits_BK), logits_BK.shape[1] + 1)
+    shown_BK = shown_BK.scatter_(1, label_BL % shown_BK.shape[1], 1.0)[:, :-1]
+    weight_B1 = logits_BK.shape[1] / shown_BK.sum(1, keepdim=True).clamp(min=1)
+    weight_BK = torch.where(shown_BK > 0, weight_B1, torch.ones_like(weight_B1))
+    return F.binary_cross_entropy_with_logits(logits_BK, shown_BK, weight=weight_BK)
 
 
 class Mix(NamedTuple):
