@@ -11,14 +11,17 @@ from scaleback.sources.dead_leaves import DeadLeaves
 from scaleback.sources.folder import Folder
 from scaleback.sources.fractaldb import OFDB, FractalDB
 from scaleback.sources.mixture import Mixture
+from scaleback.sources.moire import Moire
 from scaleback.sources.named import Digits, FashionMNIST, HuggingFace, Torchvision
 from scaleback.sources.one_fractal import OnePFrac
 from scaleback.sources.one_photo import OnePhoto
 from scaleback.sources.perlin import Perlin
 from scaleback.sources.point_cloud import PointCloud
+from scaleback.sources.rcdb import RCDB
 from scaleback.sources.real import RealSource
 from scaleback.sources.spectrum import Spectrum
 from scaleback.sources.tables import Arrays, Parquet
+from scaleback.sources.visual_atom import VisualAtom
 
 REAL_SOURCES: Mapping[str, type[RealSource]] = {
     "digits": Digits,
@@ -34,11 +37,14 @@ SOURCES: Mapping[str, type[Source]] = {
     "1p-frac": OnePFrac,
     "fractaldb": FractalDB,
     "ofdb": OFDB,
+    "rcdb": RCDB,
+    "visual-atom": VisualAtom,
     "one-photo": OnePhoto,
     "point-cloud": PointCloud,
     "spectrum": Spectrum,
     "perlin": Perlin,
     "dead-leaves": DeadLeaves,
+    "moire": Moire,
     "mixture": Mixture,
     **REAL_SOURCES,
 }
