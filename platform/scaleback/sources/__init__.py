@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from scaleback.core.spec import variants
 from scaleback.sources.base import Source
 from scaleback.sources.dead_leaves import DeadLeaves
+from scaleback.sources.exfractaldb import OFDB3D, ExFractalDB
 from scaleback.sources.folder import Folder
 from scaleback.sources.fractaldb import OFDB, FractalDB
 from scaleback.sources.mixture import Mixture
@@ -37,6 +38,8 @@ SOURCES: Mapping[str, type[Source]] = {
     "1p-frac": OnePFrac,
     "fractaldb": FractalDB,
     "ofdb": OFDB,
+    "exfractaldb": ExFractalDB,
+    "ofdb-3d": OFDB3D,
     "rcdb": RCDB,
     "visual-atom": VisualAtom,
     "one-photo": OnePhoto,
