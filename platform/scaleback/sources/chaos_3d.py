@@ -59,14 +59,15 @@ def _orbit(system_MP: Any, choice_T: Any, cloud_3T: Any) -> Any:
     return min(low_x, low_y, low_z), max(high_x, high_y, high_z)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _normalise(cloud_3T: Any, low: float, span: float) -> None:
     points = cloud_3T.shape[1]
+    every = cloud_3T.ravel()
+    for n in range(len(every)):
+        every[n] = (every[n] - low) / span * 2.0 - 1.0
     # The three axes side by side: a sum has an order and waits for itself, three sums do not wait for each other.
     x, y, z = 0.0, 0.0, 0.0
     for t in range(points):
-        for axis in range(3):
-            cloud_3T[axis, t] = (cloud_3T[axis, t] - low) / span * 2.0 - 1.0
         x, y, z = x + cloud_3T[0, t], y + cloud_3T[1, t], z + cloud_3T[2, t]
     x, y, z = x / points, y / points, z / points
     for t in range(points):
