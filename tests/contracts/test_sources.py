@@ -42,7 +42,7 @@ def test_an_image_depends_on_its_index_only(source, samples, count):
         alone = again(np.array([index]))
         difference = abs(alone.image_BHWC[0].astype(int) - samples.image_BHWC[index])
         assert difference.max() <= source.tolerance
-        assert alone.label_B[0] == samples.label_B[index]
+        assert (alone.label_B[0] == samples.label_B[index]).all()
         for name, value in samples.facts.items():
             np.testing.assert_array_equal(alone.facts[name][0], value[index])
 
@@ -56,12 +56,18 @@ def test_shape_type_and_labels_are_as_declared(source, samples, count):
     assert samples.image_BHWC.shape == (count, *source.shape)
     assert samples.image_BHWC.dtype == np.uint8
     assert samples.label_B.dtype == np.int64
+    assert samples.label_B.shape == ((count,) if source.labels_an_image == 1 else (count, source.labels_an_image))
     classes = source.classes(count)
-    if classes is None:
-        assert (samples.label_B == UNLABELLED).all()
-    else:
-        assert samples.label_B.min() >= 0
-        assert samples.label_B.max() < classes
+    for label_I in samples.label_B.reshape(count, -1):
+        known_I = label_I[label_I != UNLABELLED]
+        if classes is None:
+            assert len(known_I) == 0
+        else:
+            assert len(known_I) > 0
+            assert known_I.min() >= 0
+            assert known_I.max() < classes
+            assert known_I.tolist() == sorted(set(known_I))
+            assert (label_I[len(known_I) :] == UNLABELLED).all()
 
 
 def test_no_image_is_blank(samples):

@@ -19,6 +19,7 @@ from scaleback.objectives import OBJECTIVE_PRESETS
 from scaleback.objectives.classify import Classify
 from scaleback.recipes import FINETUNE_RECIPES, PRETRAIN_RECIPES, Augmentation, Recipe
 from scaleback.recipes.optimizers import OPTIMIZERS, AdamW
+from scaleback.sources.fractal_scenes import MultiClassFractals, MultiInstanceFractals
 from scaleback.sources.fractaldb import OFDB, FractalDB
 from scaleback.sources.mixture import Mixture
 from scaleback.sources.named import Digits, FashionMNIST, Torchvision
@@ -41,6 +42,10 @@ SOURCES = {
     "fractaldb, coloured": FractalDB(categories=60, draw="patch_colour", weight=0.2, renderer="exact"),
     "ofdb": OFDB(),
     "ofdb, own fractal": OFDB(weight_row=2, search_min_fill=0.1),
+    "multi-class-fractals": MultiClassFractals(),
+    "multi-class-fractals, three systems": MultiClassFractals(systems_per_class=3, jitter="sval", draw="point"),
+    "multi-instance-fractals": MultiInstanceFractals(),
+    "multi-instance-fractals, gray": MultiInstanceFractals(instances=(2, 3), colour="gray", background="none"),
     "digits": Digits(),
     "digits, test": Digits(split="test"),
     "digits, pinned": Digits(order=3),

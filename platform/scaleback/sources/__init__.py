@@ -10,6 +10,7 @@ from scaleback.sources.base import Source
 from scaleback.sources.dead_leaves import DeadLeaves
 from scaleback.sources.exfractaldb import OFDB3D, ExFractalDB
 from scaleback.sources.folder import Folder
+from scaleback.sources.fractal_scenes import MultiClassFractals, MultiInstanceFractals
 from scaleback.sources.fractaldb import OFDB, FractalDB
 from scaleback.sources.mixture import Mixture
 from scaleback.sources.moire import Moire
@@ -42,6 +43,8 @@ SOURCES: Mapping[str, type[Source]] = {
     "ofdb-3d": OFDB3D,
     "rcdb": RCDB,
     "visual-atom": VisualAtom,
+    "multi-class-fractals": MultiClassFractals,
+    "multi-instance-fractals": MultiInstanceFractals,
     "one-photo": OnePhoto,
     "point-cloud": PointCloud,
     "spectrum": Spectrum,

@@ -124,6 +124,11 @@ class Source(Spec, ABC):
         """Bytes that an image takes in a block."""
         return int(np.prod(self.shape))
 
+    @property
+    def labels_an_image(self) -> int:
+        """Most classes that one image may show; where it is 1, labels are (B,), else (B, I)."""
+        return 1
+
     @abstractmethod
     def classes(self, images: int) -> int | None:
         """How many classes the first ``images`` images may hold; None if they are unlabelled."""
