@@ -129,7 +129,9 @@ def test_every_turn_and_stencil_comes_up_and_no_stencil_is_empty():
     assert np.bincount(facts["turn"].astype(int), minlength=8) == pytest.approx(np.full(8, 100), abs=45)
     assert facts["stencil"].min() >= 1
     assert facts["stencil"].max() <= 511
-    assert len(set(facts["stencil"])) > 350
+    assert len(set(facts["stencil"])) == pytest.approx(511 * (1 - math.exp(-800 / 511)), abs=20)
+    cells = facts["stencil"].astype(int)[:, None] >> np.arange(9) & 1
+    assert cells.mean(axis=0) == pytest.approx(np.full(9, 256 / 511), abs=0.05)
     colour = facts["colour"]
     assert (colour.min(axis=0) >= [0, 0.3, 0.5]).all()
     assert (colour.max(axis=0) <= 1).all()
