@@ -116,18 +116,13 @@ class Source(Spec, ABC):
 
     @property
     def labels_an_image(self) -> int:
-        """How many classes an image may show."""
+        """Most classes that one image may show; where it is 1, labels are (B,), else (B, L)."""
         return 1
 
     @property
     def image_bytes(self) -> int:
         """Bytes that an image takes in a block."""
         return int(np.prod(self.shape))
-
-    @property
-    def labels_an_image(self) -> int:
-        """Most classes that one image may show; where it is 1, labels are (B,), else (B, I)."""
-        return 1
 
     @abstractmethod
     def classes(self, images: int) -> int | None:
