@@ -39,6 +39,7 @@ from scaleback.pretrain.world import World
 from scaleback.recipes import PRETRAIN_RECIPES
 from scaleback.sources import ifs
 from scaleback.sources.base import Source
+from scaleback.sources.block_file import pack
 from scaleback.sources.fractaldb import FractalDB
 from scaleback.sources.one_fractal import OnePFrac
 from scaleback.sources.population import Images, Population, Stream
@@ -120,6 +121,7 @@ def encodings(size: int, images: int) -> dict[str, float]:
     samples = OnePFrac(size_px=size).open(0)(np.arange(images))
     packed, plain = samples.stored.tobytes(), samples.image_BHWC
     ways: dict[str, Callable[[], int]] = {
+        "block": lambda: pack(samples, np.arange(images)).size,
         "bits_lz4": lambda: pa.Codec("lz4_raw").compress(packed).size,
         "bits_zstd": lambda: pa.Codec("zstd").compress(packed).size,
         "bytes_zstd": lambda: pa.Codec("zstd").compress(plain.tobytes()).size,

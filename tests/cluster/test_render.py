@@ -2,14 +2,27 @@ import os
 
 import pytest
 
-from scaleback.cluster.render import render
+from scaleback.cluster.render import even_tasks, render
 from scaleback.core.errors import RunError
 from scaleback.core.store import Store
 from scaleback.sources.named import Digits
 from scaleback.sources.perlin import Perlin
-from scaleback.sources.population import Population, load_images, missing_blocks, render_block
+from scaleback.sources.population import Block, Population, load_images, missing_blocks, render_block
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
+
+
+def test_tasks_are_even_and_hold_every_block_once():
+    population = Population.of(Digits(), 0)
+    sizes = [64, 64, 128, 256, 512, *[1_024] * 30, 200]
+    blocks = [(population, Block(number, 0, size)) for number, size in enumerate(sizes)]
+    for places in (1, 2, 7):
+        tasks = even_tasks(blocks, places)
+        assert sorted(block.number for task in tasks for _, block in task) == list(range(len(sizes)))
+        images = [sum(block.stop for _, block in task) for task in tasks]
+        assert len(tasks) == max(3, 2 * places)
+        assert max(images) - min(images) <= 1_024
+    assert len(even_tasks(blocks[:1], 8)) == 1
 
 
 def files(store, folder="render"):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 from scaleback.cluster import failures, runtime
 from scaleback.core.errors import InputError, RunError
 from scaleback.core.store import Store
 from scaleback.sources.population import Block, Population, missing_blocks, render_block
 
-MOST_BLOCKS_A_TASK, TASKS_A_CORE = 4, 4
-"""A core idles for a tenth of a second and more between two tasks of Ray Data, so a task makes several blocks where
-there are many; with four tasks a core, the last ones leave few cores idle."""
+MOST_BLOCKS_A_TASK, TASKS_A_CORE = 16, 2
+"""A core idles for a tenth of a second and more between two tasks of Ray Data, so a task makes many blocks where there
+are many; two tasks a core even out how fast cores are."""
 
+Work: TypeAlias = tuple[Population, Block]
 Progress = Callable[[int, int], None]
 """Called with (images done, images to do)."""
 
@@ -26,7 +28,7 @@ def render(
 
     Blocks are made by tasks, not actors: they hold no state worth keeping, and one whose process dies is run again,
     for the blocks it had not finished. A block that another process is making is waited for, not made twice. One
-    population that cannot be drawn stops no other.
+    population that cannot be drawn stops no other. A task of populations that want a GPU gets one, if the cluster has.
     """
     blocks = [
         (population, block) for population, images in wanted for block in missing_blocks(store, population, images)
@@ -34,35 +36,64 @@ def render(
     if not blocks:
         return {}
     import ray
-    import ray.data
 
     runtime.quiet()
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    # Text, since rows that share an Arrow block share a schema, and populations have fields of their own.
-    items = [{"population": json.dumps(population.plain()), "block": list(block)} for population, block in blocks]
-    cores = int(ray.cluster_resources().get("CPU", 1))
-    tasks = max(-(-len(items) // MOST_BLOCKS_A_TASK), min(len(items), TASKS_A_CORE * cores))
-    data = ray.data.from_items(items, override_num_blocks=tasks).map(_RenderBlock(store), num_cpus=1)
+    resources = ray.cluster_resources()
+    by_gpu: dict[bool, list[Work]] = {}
+    for population, block in blocks:
+        by_gpu.setdefault(population.source.wants_gpu and resources.get("GPU", 0) > 0, []).append((population, block))
     total, done = sum(block.stop - block.start for _, block in blocks), 0
     failed: dict[str, Exception] = {}
     progress(0, total)
-    for row in data.iter_rows():
-        if row["failed"]:
-            failed[row["address"]] = RunError(row["failed"])
-        done += int(row["images"])
-        progress(done, total)
+    for wants_gpu, share in by_gpu.items():
+        places = int(resources.get("GPU" if wants_gpu else "CPU", 1))
+        for row in _rows(store, even_tasks(share, places), wants_gpu):
+            if row["failed"]:
+                failed[row["address"]] = RunError(row["failed"])
+            done += int(row["images"])
+            progress(done, total)
     return failed
 
 
-class _RenderBlock:
-    """The function that a Ray Data task runs on a row."""
+def even_tasks(blocks: Sequence[Work], places: int) -> list[list[Work]]:
+    """Blocks dealt to tasks of about as many images each: the largest first, each to the task that has least."""
+    count = max(-(-len(blocks) // MOST_BLOCKS_A_TASK), min(len(blocks), TASKS_A_CORE * places))
+    tasks: list[list[Work]] = [[] for _ in range(count)]
+    least = [(0, number) for number in range(count)]
+    for work in sorted(blocks, key=lambda work: work[1].start - work[1].stop):
+        images, number = heapq.heappop(least)
+        tasks[number].append(work)
+        heapq.heappush(least, (images + work[1].stop - work[1].start, number))
+    return tasks
+
+
+def _rows(store: Store, tasks: Sequence[Sequence[Work]], wants_gpu: bool) -> Iterator[dict[str, Any]]:
+    """One row for each block that is done."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # Text, since rows that share an Arrow block share a schema, and populations have fields of their own.
+    items = [
+        json.dumps([{"population": population.plain(), "block": list(block)} for population, block in task])
+        for task in tasks
+    ]
+    data = ray.data.from_items(items, override_num_blocks=len(items))
+    made = data.flat_map(_RenderBlocks(store), num_cpus=1, num_gpus=1 if wants_gpu else None)
+    yield from made.iter_rows()
+
+
+class _RenderBlocks:
+    """The function that a Ray Data task runs."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        population, block = Population.parse(json.loads(row["population"])), Block(*row["block"])
+    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for work in json.loads(row["item"]):
+            yield self._render(Population.parse(work["population"]), Block(*work["block"]))
+
+    def _render(self, population: Population, block: Block) -> dict[str, Any]:
         address, failed = population.block_address(block.number), ""
         try:
             with self._store.lease(address):

@@ -92,7 +92,7 @@ class FractalDB(_Categories):
     through the weight rows first, then the patch draws, then the flips.
     """
 
-    revision = 2
+    revision = 3
     kind: Literal["fractaldb"] = "fractaldb"
 
     def available(self) -> int:
@@ -116,7 +116,7 @@ class FractalDB(_Categories):
 class OFDB(_Categories):
     """One image a category."""
 
-    revision = 2
+    revision = 3
     kind: Literal["ofdb"] = "ofdb"
     weight_row: int = Field(0, ge=0, lt=WEIGHT_ROWS)
     """Row of the multipliers. The released script uses row 0, which multiplies parameter a by 1-2w; row 2 is the

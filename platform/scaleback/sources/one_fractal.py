@@ -31,7 +31,7 @@ class OnePFrac(Source):
     ``base_min_fill`` is redrawn, and so is a perturbation whose orbit diverges.
     """
 
-    revision = 2
+    revision = 3
     kind: Literal["1p-frac"] = "1p-frac"
     delta: float = Field(0.1, gt=0, le=1)
     """Width of the perturbation."""

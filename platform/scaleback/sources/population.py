@@ -10,18 +10,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Self, cast
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scaleback.core.errors import DataError, IntegrityError
 from scaleback.core.spec import Spec
 from scaleback.core.store import Manifest, Store
-from scaleback.sources import AnySource
-from scaleback.sources.base import BitSamples, FreshReader, Reader, Samples, Source, from_bits
+from scaleback.sources import AnySource, block_file
+from scaleback.sources.base import BitSamples, FreshReader, Reader, Samples, Source
+from scaleback.sources.block_file import FILE, pack
 
 # Shapes: N images of a population, B images of a block, H rows, W columns, C channels.
 
@@ -31,9 +31,6 @@ LARGEST_BLOCK_BYTES = 64 << 20
 """Blocks double from the first to the largest, so a study of 100 images draws 128, not thousands, and one of a million
 is not scattered over files. Bounds as measured for Ray Data: below about a thousand images a block the scheduler costs
 more than reading, and a lost worker repeats at most one block."""
-FILE = "images.parquet"
-LEVEL = b"level"
-"""In the file's metadata where pixels are bits: the value of a set one."""
 
 
 class Block(NamedTuple):
@@ -147,23 +144,9 @@ def render_block(store: Store, population: Population, block: Block) -> Manifest
     open_reader = reader(population)
     samples = open_reader(np.arange(block.start, block.stop))
     _check(samples, population, block)
-    columns: dict[str, Any] = {
-        "index": pa.array(np.arange(block.start, block.stop)),
-        "label": _rows(samples.label_B) if samples.label_B.ndim == 2 else pa.array(samples.label_B),
-        "image": _rows(samples.stored.reshape(len(samples.stored), -1)),
-    }
-    columns |= {f"fact_{name}": _rows(value.reshape(len(value), -1)) for name, value in samples.facts.items()}
-    table = pa.table(columns)
-    if samples.level is not None:
-        table = table.replace_schema_metadata({LEVEL: str(samples.level)})
-    sink = pa.BufferOutputStream()
-    # Measured by jobs/bench_render.py, of 1p-frac at 512 px: bits with lz4 take 12 KB and 0.07 ms, with zstd 9 KB and
-    # 0.10 ms; bytes with zstd 14 KB and 0.6 ms, PNG 21 KB and 4.6 ms. Drawing takes 0.2 ms.
-    compression = {name: "lz4" if name == "image" and samples.level is not None else "zstd" for name in columns}
-    pq.write_table(table, sink, compression=compression, use_dictionary=False, write_statistics=False)
     return store.publish(
         population.block_address(block.number),
-        {FILE: sink.getvalue().to_pybytes()},
+        {FILE: pack(samples, np.arange(block.start, block.stop)).to_pybytes()},
         spec=population,
         record={
             "start": block.start,
@@ -187,8 +170,8 @@ def load_images(store: Store, population: Population, images: int) -> Images:
     for block in population.blocks(images):
         table = read_block(store, population, block)
         count = min(block.stop, images) - block.start
-        image_NHWC[block.start : block.start + count] = _pixels(table, population.source.shape, count)
-        label_N[block.start : block.start + count] = _labels(table, labels)[:count]
+        image_NHWC[block.start : block.start + count] = block_file.images(table, population.source.shape, count)
+        label_N[block.start : block.start + count] = block_file.labels(table)[:count]
     return Images(image_NHWC=image_NHWC, label_N=label_N, classes=population.source.classes(images))
 
 
@@ -206,32 +189,7 @@ def read_block(store: Store, population: Population, block: Block) -> pa.Table:
         data = store.read(manifest, FILE)
     except IntegrityError as error:
         raise IntegrityError(f"{error} (images {block.start} to {block.stop - 1})") from error
-    return pq.read_table(pa.BufferReader(data))
-
-
-def _pixels(table: pa.Table, shape: tuple[int, int, int], count: int) -> NDArray[np.uint8]:
-    """(B, H, W, C) the first ``count`` images of a block."""
-    rows_BX = np.frombuffer(table["image"].combine_chunks().buffers()[1], np.uint8).reshape(len(table), -1)[:count]
-    level = (table.schema.metadata or {}).get(LEVEL)
-    if level is None:
-        return rows_BX.reshape(count, *shape)
-    return from_bits(rows_BX.reshape(count, shape[0], -1), shape[1], int(level))
-
-
-def _labels(table: pa.Table, labels: int) -> NDArray[np.int64]:
-    column = table["label"].combine_chunks()
-    label_B: NDArray[np.int64] = column.to_numpy() if labels == 1 else column.flatten().to_numpy().reshape(-1, labels)
-    return label_B
-
-
-def _rows(value_BX: NDArray[Any]) -> pa.Array:
-    """One fixed-size binary value a row for bytes, one fixed-size list for numbers."""
-    width = value_BX.shape[1]
-    if value_BX.dtype == np.uint8:
-        return pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(width), len(value_BX), [None, pa.py_buffer(np.ascontiguousarray(value_BX))]
-        )
-    return pa.FixedSizeListArray.from_arrays(pa.array(value_BX.ravel()), width)
+    return block_file.read(data)
 
 
 def _check(samples: Samples | BitSamples, population: Population, block: Block) -> None:
