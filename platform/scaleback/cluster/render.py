@@ -36,6 +36,7 @@ def render(
     if not blocks:
         return {}
     import ray
+    import ray.data
 
     runtime.quiet()
     resources = ray.cluster_resources()
