@@ -53,14 +53,17 @@ class Folder(RealSource):
         return self
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def own_shape(self) -> tuple[int, int, int]:
         return self.size_px, self.size_px, self.channels
 
-    def class_count(self) -> int | None:
+    def own_classes(self) -> int | None:
         return len(_listing(self.path, self.split, self.test_share).class_names) or None
 
-    def available(self) -> int:
+    def own_images(self) -> int:
         return len(_listing(self.path, self.split, self.test_share).files)
+
+    def labels(self) -> NDArray[np.int64]:
+        return _listing(self.path, self.split, self.test_share).label_N
 
     def origin(self) -> str:
         return _listing(self.path, self.split, self.test_share).digest
@@ -75,7 +78,7 @@ class Folder(RealSource):
 
         def decode(place: int) -> NDArray[np.uint8]:
             file = Path(listing.files[place])
-            return decode_file(file, self.size_px, self.channels, str(file))
+            return decode_file(file, self.size_px, self.shape[2], str(file))
 
         return Catalogue(label_N=listing.label_N, decode=decode, class_names=listing.class_names)
 

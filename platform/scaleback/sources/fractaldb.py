@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from scaleback.core import seeds
-from scaleback.core.errors import Refusal, RenderError, refusal
+from scaleback.core.errors import DataError, Refusal, RenderError, refusal
 from scaleback.sources import ifs
 from scaleback.sources.base import BitSamples, Samples, Source, bit_bytes
+from scaleback.sources.parameters import Category, Published, category_files, read_published
+from scaleback.sources.real import existing
 from scaleback.sources.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ class _Categories(Source):
     categories: int = Field(1_000, ge=1)
     search_min_fill: float = Field(0.2, ge=0, lt=1)
     """A candidate is accepted if single points fill at least this share of a 512 px picture."""
+    parameters: str | None = None
+    """Folder of published category files, from which categories are read instead of searched, in numeric order; the
+    seed then draws masks only. See ``sources/parameters.py``. None for the search."""
     weight: float = Field(0.4, gt=0, lt=0.5)
     """Step of the multipliers; instances use 1-2w, 1-w, 1+w and 1+2w."""
     points: int = Field(200_000, ge=100)
@@ -64,7 +69,27 @@ class _Categories(Source):
             raise Refusal("renderer", refusal(f"must be exact to draw {self.draw}", self.renderer))
         if self.size_px <= 2 * self.pad_px:
             raise Refusal("size_px", refusal(f"more than twice the border of {self.pad_px} px", self.size_px))
+        if self.parameters is not None:
+            existing("parameters", self.parameters)
+            try:
+                there = len(category_files(self.parameters))
+            except DataError as error:
+                raise Refusal("parameters", str(error)) from None
+            if self.categories > there:
+                rule = f"must be at most the {there:,} of {self.parameters}"
+                raise Refusal("categories", refusal(rule, self.categories))
         return self
+
+    @property
+    def published(self) -> Published | None:
+        """The categories of ``parameters``, read."""
+        return None if self.parameters is None else read_published(self.parameters, self.categories)
+
+    def origin(self) -> str | None:
+        return None if self.published is None else self.published.digest
+
+    def verify(self) -> None:
+        self.origin()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -168,12 +193,14 @@ class CategoryReader:
         self._texture = Spectrum(size_px=spec.size_px, channels=1) if _stamp(spec) == "fill" else None
         self._mask_key = seeds.key("fractaldb mask", seed)
         self._weights = ifs.fractaldb_weights(spec.weight)
-        self._found: dict[int, ifs.System] = {}
+        self._published = spec.published
+        self._found = dict(enumerate(self._published.categories)) if self._published else {}
+        self._maps = max([ifs.FRACTALDB_MAPS[1], *(len(found.system_M6) for found in self._found.values())])
 
     @property
     def record(self) -> dict[str, Any]:
-        """Nothing is realised for the whole population; systems are facts of each image."""
-        return {}
+        """Names of published categories, in the order of their labels; systems are facts of each image."""
+        return {"categories": [file.stem for file in self._published.files]} if self._published else {}
 
     def __call__(self, indices_B: NDArray[np.int64]) -> Samples | BitSamples:
         """Images by index, as they are in the first pass."""
@@ -184,6 +211,9 @@ class CategoryReader:
 
         A weighted system may diverge and leave nothing to draw; the category's own system is drawn in its place, and
         the facts say so (the reference saves whatever its arithmetic left).
+
+        Raises:
+            RenderError: the category's own system leaves nothing to draw either; none that was searched does.
         """
         instances = [self._spec.instance(int(index)) for index in indices_B]
         streams = seeds.counter(epoch_B, [_stream(*instance[:3]) for instance in instances]).tolist()
@@ -194,8 +224,11 @@ class CategoryReader:
                 category, _, patch, flip = instances[place]
                 instances[place] = (category, IDENTITY_ROW, patch, flip)
             pictures[black] = self._draw([instances[place] for place in black], [streams[place] for place in black])
-        # Systems have two to seven maps; shorter ones are filled up with NaN rows so that they make one column.
-        systems = [_padded(self.system(category) * self._weights[row]) for category, row, _, _ in instances]
+            still = black[self._canvas.fills(pictures[black]) == 0]
+            if len(still):
+                raise RenderError(f"{self._spec.kind}: {self._name(instances[still[0]][0])} leaves nothing to draw")
+        # Systems are of several lengths; shorter ones are filled up with NaN rows so that they make one column.
+        systems = [_padded(self.system(cat) * self._weights[row], self._maps) for cat, row, _, _ in instances]
         facts = {"system": np.stack(systems), "weight_row": np.array([row for _, row, _, _ in instances], np.int64)}
         label_B = np.array([category for category, *_ in instances], np.int64)
         samples = self._canvas.samples(pictures, label_B, facts)
@@ -207,6 +240,9 @@ class CategoryReader:
         Raises:
             RenderError: no candidate of its stream fills the picture.
         """
+        return self._category(category).system_M6
+
+    def _category(self, category: int) -> Category:
         if category not in self._found:
             rng = seeds.generator("fractaldb category", self._seed, category)
             candidates = (ifs.uniform_system(rng) for _ in range(CANDIDATES))
@@ -216,7 +252,7 @@ class CategoryReader:
                 raise RenderError(
                     f"{self._spec.kind}: none of {CANDIDATES:,} candidates of category {category} fills {least}"
                 )
-            self._found[category] = found
+            self._found[category] = Category(found, ifs.probabilities(found))
         return self._found[category]
 
     def _textured(self, samples: Samples | BitSamples, texture: Spectrum, streams: Sequence[int]) -> Samples:
@@ -224,14 +260,16 @@ class CategoryReader:
         image_BHWC = np.where(samples.image_BHWC > 0, np.stack(light), np.uint8(0))
         return Samples(image_BHWC=image_BHWC, label_B=samples.label_B, facts=samples.facts)
 
+    def _name(self, category: int) -> str:
+        return str(self._published.files[category]) if self._published else f"category {category}"
+
     def _draw(self, instances: Sequence[Instance], streams: Sequence[int]) -> NDArray[np.uint8]:
         """The canvas's pictures of instances, with the masks of ``streams``."""
         weighted = {(category, row): self.system(category) * self._weights[row] for category, row, _, _ in instances}
-        # Chances are those of the unweighted system, as in the reference.
-        chances = {category: ifs.probabilities(self.system(category)) for category, _, _, _ in instances}
         return self._canvas.draw_batch(
             [weighted[category, row] for category, row, _, _ in instances],
-            [chances[category] for category, _, _, _ in instances],
+            # Of the unweighted system, as in the reference.
+            [self._category(category).chance_M for category, _, _, _ in instances],
             self._mask_key,
             streams,
             [flip for _, _, _, flip in instances],
@@ -248,7 +286,7 @@ def _stamp(spec: FractalDB | OFDB) -> Stamp:
     return "fill" if isinstance(spec, OFDB) and spec.augment == "texture" else "random"
 
 
-def _padded(system: ifs.System) -> NDArray[np.float64]:
-    padded = np.full((ifs.FRACTALDB_MAPS[1], ifs.PARAMETERS), np.nan)
+def _padded(system: ifs.System, maps: int) -> NDArray[np.float64]:
+    padded = np.full((maps, ifs.PARAMETERS), np.nan)
     padded[: len(system)] = system
     return padded

@@ -38,14 +38,17 @@ class Digits(RealSource):
     kind: Literal["digits"] = "digits"
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def own_shape(self) -> tuple[int, int, int]:
         return 8, 8, 1
 
-    def class_count(self) -> int:
+    def own_classes(self) -> int:
         return 10
 
-    def available(self) -> int:
+    def own_images(self) -> int:
         return DIGITS_IMAGES[self.split]
+
+    def labels(self) -> NDArray[np.int64]:
+        return self.catalogue().label_N
 
     def catalogue(self) -> Catalogue:
         from sklearn.datasets import load_digits
@@ -73,13 +76,13 @@ class FashionMNIST(RealSource):
     """Folder of the gzip IDX files."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def own_shape(self) -> tuple[int, int, int]:
         return 28, 28, 1
 
-    def class_count(self) -> int:
+    def own_classes(self) -> int:
         return 10
 
-    def available(self) -> int:
+    def own_images(self) -> int:
         for part in ("images-idx3", "labels-idx1"):
             if not self._file(part).is_file():
                 raise DataError(
@@ -88,15 +91,18 @@ class FashionMNIST(RealSource):
                 )
         return FASHION_IMAGES[self.split]
 
+    def labels(self) -> NDArray[np.int64]:
+        self.own_images()
+        return checked_labels(_idx(self._file("labels-idx1"), 1), 10, self.path)
+
     def catalogue(self) -> Catalogue:
-        self.available()
-        image_NHW, label_N = _idx(self._file("images-idx3"), 3), _idx(self._file("labels-idx1"), 1)
+        label_N, image_NHW = self.labels(), _idx(self._file("images-idx3"), 3)
         if image_NHW.shape != (FASHION_IMAGES[self.split], 28, 28) or label_N.shape != image_NHW.shape[:1]:
             raise DataError(
                 f"{self.path}: holds images {image_NHW.shape} and labels {label_N.shape}, not Fashion-MNIST's"
             )
         return Catalogue(
-            label_N=checked_labels(label_N, 10, self.path),
+            label_N=label_N,
             decode=lambda place: image_NHW[place][..., None],
             class_names=FASHION_CLASSES,
         )
@@ -129,20 +135,23 @@ class Torchvision(RealSource):
     root: str = str(CACHE / "torchvision")
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def own_shape(self) -> tuple[int, int, int]:
         return self.size_px, self.size_px, self.channels
 
-    def class_count(self) -> int:
+    def own_classes(self) -> int:
         return len(_torchvision(self)[2])
 
-    def available(self) -> int:
+    def own_images(self) -> int:
         return len(_torchvision(self)[1])
+
+    def labels(self) -> NDArray[np.int64]:
+        return _torchvision(self)[1]
 
     def catalogue(self) -> Catalogue:
         data, label_N, names = _torchvision(self)
 
         def decode(place: int) -> NDArray[np.uint8]:
-            return _encoded_and_read(data[place][0], self.size_px, self.channels, f"{self.name}[{place}]")
+            return _encoded_and_read(data[place][0], self.size_px, self.shape[2], f"{self.name}[{place}]")
 
         return Catalogue(label_N=label_N, decode=decode, class_names=names)
 
@@ -173,21 +182,24 @@ class HuggingFace(RealSource):
         return self
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def own_shape(self) -> tuple[int, int, int]:
         return self.size_px, self.size_px, self.channels
 
-    def class_count(self) -> int:
+    def own_classes(self) -> int:
         return len(_huggingface(self)[2])
 
-    def available(self) -> int:
+    def own_images(self) -> int:
         return len(_huggingface(self)[1])
+
+    def labels(self) -> NDArray[np.int64]:
+        return _huggingface(self)[1]
 
     def catalogue(self) -> Catalogue:
         data, label_N, names = _huggingface(self)
 
         def decode(place: int) -> NDArray[np.uint8]:
             image = data[place][self.image_column]
-            return _encoded_and_read(image, self.size_px, self.channels, f"{self.name}[{place}]")
+            return _encoded_and_read(image, self.size_px, self.shape[2], f"{self.name}[{place}]")
 
         return Catalogue(label_N=label_N, decode=decode, class_names=names)
 

@@ -19,6 +19,7 @@ from scaleback.core import seeds
 from scaleback.core.errors import Refusal, unknown
 from scaleback.core.plain import beside, is_file
 from scaleback.sources.base import Samples, Source
+from scaleback.sources.looks import LEAST_EDGE_PX, looked_at
 from scaleback.sources.real import check_header, decode_file
 
 BUNDLED = ("china", "flower")
@@ -27,7 +28,6 @@ QUADRATIC = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 """Powers of x and y in a polynomial warp."""
 ELASTIC_SHARE = 0.06
 """Standard deviation, as a share of the side, of the Gaussian that smooths an elastic field."""
-INK = 255
 
 
 class OnePhoto(Source):
@@ -49,7 +49,7 @@ class OnePhoto(Source):
     corners; ``polynomial`` to the twelve coefficients of two quadratics; ``elastic`` moves every point by smoothed
     noise of standard deviation delta/4."""
     delta: float = Field(0.5, gt=0, le=2)
-    size_px: int = Field(256, ge=16)
+    size_px: int = Field(256, ge=LEAST_EDGE_PX)
 
     @model_validator(mode="after")
     def _there(self) -> Self:
@@ -125,21 +125,6 @@ class OnePhotoReader:
             values_HW = map_coordinates(self._photo_HWC[:, :, channel], at_2HW, order=1, mode="grid-constant")
             image_HWC[:, :, channel] = np.rint(values_HW)
         return image_HWC
-
-
-def looked_at(photo_HWC: NDArray[np.uint8], look: str, blur_px: float) -> NDArray[np.uint8]:
-    """The photograph as colour, gray, edges or black and white."""
-    if look in ("rgb", "gray"):
-        return photo_HWC
-    if look == "binary":
-        return np.where(photo_HWC > np.median(photo_HWC), INK, 0).astype(np.uint8)
-    import torch
-    from kornia.filters import canny
-
-    pixels = torch.from_numpy(photo_HWC[None, None, :, :, 0].astype(np.float32) / 255)
-    reach = 2 * round(3 * blur_px) + 1
-    edges = canny(pixels, kernel_size=(reach, reach), sigma=(blur_px, blur_px))[1]
-    return (INK * edges[0, 0, :, :, None].numpy()).astype(np.uint8)
 
 
 def grid(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

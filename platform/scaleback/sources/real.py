@@ -8,17 +8,19 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scaleback.core import seeds
 from scaleback.core.errors import DataError, Refusal, refusal, unknown
 from scaleback.core.plain import beside, exists
 from scaleback.sources.base import UNLABELLED, Samples, Source
+from scaleback.sources.looks import LEAST_EDGE_PX, looked_at
 
 Split = Literal["train", "test"]
 
@@ -39,23 +41,79 @@ class Catalogue:
 class RealSource(Source):
     """Images that exist. Index i is the i-th of an order that is balanced over classes in every prefix.
 
-    The order is drawn from the run's seed, so seeds sample over *which* images; ``order`` pins it.
+    The order is drawn from the run's seed, so seeds sample over *which* images; ``order`` pins it. Every prefix being
+    balanced, n images of each of k classes are the first n * k images.
     """
 
     split: Split = "train"
     order: int | None = Field(None, ge=0)
     """Seed of the order; None for the run's own."""
+    class_limit: int | None = Field(None, ge=1)
+    """Only so many classes, labelled anew from 0: the first of an order of classes, so fewer classes are a part of more,
+    with the same labels and the same images. None for all."""
+    class_order: int = Field(0, ge=0)
+    """Seed of that order of classes. Not the run's seed: runs share the test split, and both splits need the same
+    classes."""
+    view: Literal["as_is", "gray", "canny", "binary"] = "as_is"
+    """What is seen of an image: ``gray`` in one channel, ``canny`` its edges on gray smoothed by 1.5 px, ``binary`` gray
+    above its median. An image of one gray has neither edges nor anything above its median, and is black."""
+
+    @model_validator(mode="after")
+    def _large_enough_for_edges(self) -> Self:
+        if self.view == "canny" and min(self.own_shape[:2]) < LEAST_EDGE_PX:
+            rule = f"must not be canny where a side is below {LEAST_EDGE_PX} px, as in {self.own_shape[:2]}"
+            raise Refusal("view", refusal(rule, self.view))
+        return self
+
+    @property
+    @abstractmethod
+    def own_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images without a view."""
+
+    @abstractmethod
+    def own_classes(self) -> int | None:
+        """Number of classes without a limit; None if unlabelled."""
+
+    @abstractmethod
+    def own_images(self) -> int:
+        """Number of images of ``split`` without a limit."""
+
+    @abstractmethod
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) labels of ``split`` without a limit, in the order of the catalogue."""
 
     @abstractmethod
     def catalogue(self) -> Catalogue:
         """List the images of ``split``."""
 
-    @abstractmethod
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.own_shape
+        return height, width, channels if self.view == "as_is" else 1
+
     def class_count(self) -> int | None:
-        """Number of classes; None if unlabelled."""
+        """Number of classes; None if unlabelled.
+
+        Raises:
+            DataError: the data have fewer than ``class_limit``.
+        """
+        classes, limit = self.own_classes(), self.class_limit
+        if limit is not None and (classes is None or limit > classes):
+            raise DataError(refusal(f"class_limit: must be at most the {classes or 0} classes of the data", limit))
+        return classes if limit is None else limit
+
+    def chosen_classes(self) -> NDArray[np.int64] | None:
+        """(K,) what becomes class 0, 1, ...; None for all as they are."""
+        limit = self.class_count()
+        if self.class_limit is None:
+            return None
+        return seeds.permutation(seeds.key("classes", self.class_order), self.own_classes() or 0)[:limit]
 
     def classes(self, images: int) -> int | None:
         return self.class_count()
+
+    def available(self) -> int:
+        return self.own_images() if self.class_limit is None else _images_of_chosen(self)
 
     def population_seed(self, seed: int) -> int:
         if self.split == "test":
@@ -63,30 +121,44 @@ class RealSource(Source):
         return seed if self.order is None else self.order
 
     def open(self, seed: int) -> CatalogueReader:
-        return CatalogueReader(self.catalogue(), seed, self.shape)
+        return CatalogueReader(self, seed)
+
+
+@lru_cache(maxsize=16)
+def _images_of_chosen(source: RealSource) -> int:
+    return int(np.isin(source.labels(), source.chosen_classes()).sum())
 
 
 class CatalogueReader:
     """Decodes a catalogue in balanced order."""
 
-    def __init__(self, catalogue: Catalogue, seed: int, shape: tuple[int, int, int]) -> None:
-        self._catalogue, self._shape = catalogue, shape
-        self._order_N = balanced_order(catalogue.label_N, seed)
+    def __init__(self, source: RealSource, seed: int) -> None:
+        self._catalogue, self._shape = source.catalogue(), source.shape
+        self._look = "rgb" if source.view == "as_is" else source.view
+        label_N = self._catalogue.label_N
+        self._order_N, self._label_N = balanced_order(label_N, seed), label_N
+        self._names = list(self._catalogue.class_names)
+        chosen_K = source.chosen_classes()
+        if chosen_K is not None:
+            anew = np.full(len(self._names), UNLABELLED, np.int64)
+            anew[chosen_K] = np.arange(len(chosen_K))
+            self._label_N = anew[label_N]
+            # Left out of the whole order, and not ordered alone: an image's turn within its class stays what it is.
+            self._order_N = self._order_N[self._label_N[self._order_N] != UNLABELLED]
+            self._names = [self._names[place] for place in chosen_K]
 
     @property
     def record(self) -> dict[str, Any]:
         """The names of the classes, in the order of their labels."""
-        return {"class_names": list(self._catalogue.class_names)}
+        return {"class_names": self._names}
 
     def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
         places_B = self._order_N[indices_B]
-        images = [self._catalogue.decode(int(place)) for place in places_B]
+        images = [looked_at(self._catalogue.decode(int(place)), self._look) for place in places_B]
         for place, image in zip(places_B, images, strict=True):
             if image.shape != self._shape:
                 raise DataError(f"image {place} has shape {image.shape}; the source declares {self._shape}")
-        return Samples(
-            image_BHWC=np.stack(images), label_B=self._catalogue.label_N[places_B], facts={"place": places_B}
-        )
+        return Samples(image_BHWC=np.stack(images), label_B=self._label_N[places_B], facts={"place": places_B})
 
 
 def balanced_order(label_N: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

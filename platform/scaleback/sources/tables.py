@@ -60,14 +60,17 @@ class Parquet(RealSource):
         return self
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def own_shape(self) -> tuple[int, int, int]:
         return self.size_px, self.size_px, self.channels
 
-    def class_count(self) -> int | None:
+    def own_classes(self) -> int | None:
         return _rows(self).classes
 
-    def available(self) -> int:
+    def own_images(self) -> int:
         return len(_rows(self).place_N)
+
+    def labels(self) -> NDArray[np.int64]:
+        return _rows(self).label_N
 
     def origin(self) -> str:
         return _rows(self).digest
@@ -95,7 +98,7 @@ class Parquet(RealSource):
         def decode(place: int) -> NDArray[np.uint8]:
             row = int(rows.place_N[place])
             data = self._encoded(column[row].as_py(), row)
-            return decode_file(data, self.size_px, self.channels, self._where(row))
+            return decode_file(data, self.size_px, self.shape[2], self._where(row))
 
         return Catalogue(label_N=rows.label_N, decode=decode, class_names=_numbers(rows.classes))
 
@@ -141,15 +144,18 @@ class Arrays(RealSource):
         return self
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def own_shape(self) -> tuple[int, int, int]:
         height, width, channels = _arrays(self).image_NHWC.shape[1:]
         return height, width, channels
 
-    def class_count(self) -> int | None:
+    def own_classes(self) -> int | None:
         return _arrays(self).classes
 
-    def available(self) -> int:
+    def own_images(self) -> int:
         return len(_arrays(self).image_NHWC)
+
+    def labels(self) -> NDArray[np.int64]:
+        return _arrays(self).label_N
 
     def origin(self) -> str:
         return _arrays(self).digest
