@@ -107,7 +107,7 @@ def test_every_real_source_can_be_limited(kind, tmp_path):
     count = min(source.available(), 200)
     assert set(source.open(1)(np.arange(count)).label_B) <= {0, 1}
     assert 0 < source.available() <= source.own_images()
-    with pytest.raises(DataError, match="has .* images"):
+    with pytest.raises(DataError, match=r"has .* images"):
         Population.of(source, 0).blocks(source.available() + 1)
 
 

@@ -1,5 +1,8 @@
 """One photograph: what it looks like, and where each warp looks."""
 
+import importlib.util
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -86,3 +89,46 @@ def test_what_is_no_photograph_is_refused(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=r"text\.png"):
         OnePhoto(photo=str(tmp_path / "text.png")).verify()
+
+
+@pytest.fixture
+def skimage(tmp_path, monkeypatch):
+    """A stand-in for scikit-image that brings two of its photographs."""
+    monkeypatch.delitem(sys.modules, "skimage", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = tmp_path / "skimage" / "data"
+    data.mkdir(parents=True)
+    (tmp_path / "skimage" / "__init__.py").write_text("raise AssertionError('only its files are wanted')")
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    for name in ("astronaut", "clock_motion"):
+        Image.fromarray(pixels).save(data / f"{name}.png")
+    return pixels
+
+
+@pytest.mark.parametrize("name", ["astronaut", "clock"])
+def test_photographs_of_scikit_image_are_known_by_name(name, skimage):
+    source = OnePhoto(photo=name, size_px=20, look="rgb", delta=1e-9)
+    assert abs(source.open(0)(np.array([0])).image_BHWC[0].astype(int) - skimage).max() <= 1
+    source.verify()
+    assert source.origin() is not None
+
+
+def test_what_the_installed_version_does_not_bring_is_refused(skimage):
+    with pytest.raises(SpecError, match=r"^photo: must be in the installed skimage as data/coffee\.png, .* 'coffee'$"):
+        OnePhoto.parse({"photo": "coffee"})
+
+
+def test_without_scikit_image_its_photographs_are_refused_with_what_to_install(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skimage" else found(name))
+    line = r"^photo: comes with scikit-image, which is not installed; pip install 'scaleback\[photos\]'; got 'coffee'$"
+    with pytest.raises(SpecError, match=line):
+        OnePhoto.parse({"photo": "coffee"})
+    assert OnePhoto(photo="flower").file.is_file()
+
+
+def test_every_name_is_a_photograph_of_the_real_scikit_image():
+    if importlib.util.find_spec("skimage") is None:
+        pytest.skip("scikit-image is not installed")
+    for name in one_photo.BUNDLED:
+        assert OnePhoto(photo=name, size_px=16, look="gray").open(0).record["lit_share"] > 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,14 +17,32 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from scaleback.core import seeds
-from scaleback.core.errors import Refusal, unknown
+from scaleback.core.errors import Refusal, refusal, unknown
 from scaleback.core.plain import beside, is_file
 from scaleback.sources.base import Samples, Source
 from scaleback.sources.looks import LEAST_EDGE_PX, looked_at
 from scaleback.sources.real import check_header, decode_file
 
-BUNDLED = ("china", "flower")
-"""Photographs that come with scikit-learn."""
+_SKIMAGE = ("skimage", "data")
+BUNDLED: Mapping[str, tuple[str, ...]] = {
+    "china": ("sklearn", "datasets", "images", "china.jpg"),
+    "flower": ("sklearn", "datasets", "images", "flower.jpg"),
+    "astronaut": (*_SKIMAGE, "astronaut.png"),
+    "brick": (*_SKIMAGE, "brick.png"),
+    "camera": (*_SKIMAGE, "camera.png"),
+    "chelsea": (*_SKIMAGE, "chelsea.png"),
+    "clock": (*_SKIMAGE, "clock_motion.png"),
+    "coffee": (*_SKIMAGE, "coffee.png"),
+    "coins": (*_SKIMAGE, "coins.png"),
+    "grass": (*_SKIMAGE, "grass.png"),
+    "gravel": (*_SKIMAGE, "gravel.png"),
+    "hubble": (*_SKIMAGE, "hubble_deep_field.jpg"),
+    "moon": (*_SKIMAGE, "moon.png"),
+    "retina": (*_SKIMAGE, "retina.jpg"),
+    "rocket": (*_SKIMAGE, "rocket.jpg"),
+}
+"""Photographs that lie in an installed package, and where: scikit-learn's, which is required, and those of
+scikit-image (extra ``photos``) that come in its wheel and need no download."""
 QUADRATIC = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 """Powers of x and y in a polynomial warp."""
 ELASTIC_SHARE = 0.06
@@ -39,7 +58,8 @@ class OnePhoto(Source):
 
     kind: Literal["one-photo"] = "one-photo"
     photo: str = "china"
-    """``china`` or ``flower``, which come with scikit-learn, or the path of an image; its middle square is used."""
+    """``china`` or ``flower``, which come with scikit-learn, ``astronaut``, ``coffee`` and others, which come with
+    scikit-image, or the path of an image; its middle square is used."""
     look: Literal["rgb", "gray", "canny", "binary"] = "canny"
     """``binary`` is gray above its median; ``canny`` the edges, on gray smoothed by ``blur_px``. Looks come before
     warps."""
@@ -53,7 +73,15 @@ class OnePhoto(Source):
 
     @model_validator(mode="after")
     def _there(self) -> Self:
-        if self.photo not in BUNDLED and not is_file(self.photo):
+        if self.photo in BUNDLED:
+            package, *inside = BUNDLED[self.photo]
+            if importlib.util.find_spec(package) is None:
+                rule = "comes with scikit-image, which is not installed; pip install 'scaleback[photos]'"
+                raise Refusal("photo", refusal(rule, self.photo))
+            if not is_file(self.file):
+                rule = f"must be in the installed {package} as {'/'.join(inside)}, and this version does not bring it"
+                raise Refusal("photo", refusal(rule, self.photo))
+        elif not is_file(self.photo):
             known = [*BUNDLED, *beside(self.photo)]
             raise Refusal("photo", unknown("photograph or file", self.photo, known))
         return self
@@ -63,10 +91,11 @@ class OnePhoto(Source):
         """Where the photograph lies."""
         if self.photo not in BUNDLED:
             return Path(self.photo)
-        package = importlib.util.find_spec("sklearn")
-        assert package is not None, "scikit-learn is required"
-        assert package.origin is not None, "scikit-learn is a package with a file"
-        return Path(package.origin).parent / "datasets" / "images" / f"{self.photo}.jpg"
+        name, *inside = BUNDLED[self.photo]
+        package = importlib.util.find_spec(name)
+        assert package is not None, "refused at construction"
+        assert package.origin is not None, "a package has a file"
+        return Path(package.origin).parent.joinpath(*inside)
 
     @property
     def shape(self) -> tuple[int, int, int]:

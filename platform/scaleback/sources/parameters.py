@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ class Published(NamedTuple):
 
 @lru_cache(maxsize=16)
 def category_files(folder: str) -> tuple[Path, ...]:
-    """The CSV files of a folder and its sub-folders (released are 40, of 25 files each), in numeric order of their names.
+    """The CSV files of a folder and its sub-folders (40 of 25 files as released), in numeric order of their names.
 
     Raises:
         DataError: there is none, or two have one name.
@@ -44,7 +45,7 @@ def category_files(folder: str) -> tuple[Path, ...]:
     files = sorted(Path(folder).rglob("*.csv"), key=lambda file: (natural(file.stem), str(file)))
     if not files:
         raise DataError(f"{folder}: holds no category (.csv)")
-    for before, file in zip(files, files[1:], strict=False):
+    for before, file in pairwise(files):
         if before.stem == file.stem:
             raise DataError(f"{file}: is the second category of that name; the first is {before}")
     return tuple(files)

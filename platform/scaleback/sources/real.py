@@ -49,14 +49,14 @@ class RealSource(Source):
     order: int | None = Field(None, ge=0)
     """Seed of the order; None for the run's own."""
     class_limit: int | None = Field(None, ge=1)
-    """Only so many classes, labelled anew from 0: the first of an order of classes, so fewer classes are a part of more,
-    with the same labels and the same images. None for all."""
+    """Only so many classes, labelled anew from 0: the first of an order of classes, so fewer classes are a part of
+    more, with the same labels and the same images. None for all."""
     class_order: int = Field(0, ge=0)
     """Seed of that order of classes. Not the run's seed: runs share the test split, and both splits need the same
     classes."""
     view: Literal["as_is", "gray", "canny", "binary"] = "as_is"
-    """What is seen of an image: ``gray`` in one channel, ``canny`` its edges on gray smoothed by 1.5 px, ``binary`` gray
-    above its median. An image of one gray has neither edges nor anything above its median, and is black."""
+    """What is seen of an image: ``gray`` in one channel, ``canny`` its edges on gray smoothed by 1.5 px, ``binary``
+    gray above its median. An image of one gray has neither edges nor anything above its median, and is black."""
 
     @model_validator(mode="after")
     def _large_enough_for_edges(self) -> Self:
@@ -102,11 +102,9 @@ class RealSource(Source):
             raise DataError(refusal(f"class_limit: must be at most the {classes or 0} classes of the data", limit))
         return classes if limit is None else limit
 
-    def chosen_classes(self) -> NDArray[np.int64] | None:
-        """(K,) what becomes class 0, 1, ...; None for all as they are."""
+    def chosen_classes(self) -> NDArray[np.int64]:
+        """(K,) what becomes class 0, 1, ... under a limit."""
         limit = self.class_count()
-        if self.class_limit is None:
-            return None
         return seeds.permutation(seeds.key("classes", self.class_order), self.own_classes() or 0)[:limit]
 
     def classes(self, images: int) -> int | None:
@@ -138,8 +136,8 @@ class CatalogueReader:
         label_N = self._catalogue.label_N
         self._order_N, self._label_N = balanced_order(label_N, seed), label_N
         self._names = list(self._catalogue.class_names)
-        chosen_K = source.chosen_classes()
-        if chosen_K is not None:
+        if source.class_limit is not None:
+            chosen_K = source.chosen_classes()
             anew = np.full(len(self._names), UNLABELLED, np.int64)
             anew[chosen_K] = np.arange(len(chosen_K))
             self._label_N = anew[label_N]
