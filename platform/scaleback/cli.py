@@ -28,6 +28,7 @@ VERBS = {
     **STUDY_VERBS,
     "show": "a contact sheet of a source",
     "export": "images of a source as PNG folder, Parquet, WebDataset or Hugging Face data set",
+    "import": "a folder of images, of this or another generator, as one Parquet file",
     "doctor": "check this machine, Ray and the storage",
 }
 
@@ -73,6 +74,10 @@ def _dispatch(verb: str, words: list[str], study: Any) -> int:
         from scaleback.commands.export import export
 
         return export(_export_parser().parse_args(words))
+    if verb == "import":
+        from scaleback.commands.import_folder import import_folder
+
+        return import_folder(_import_parser().parse_args(words))
     if verb == "doctor":
         from scaleback.commands.doctor import doctor
 
@@ -144,6 +149,14 @@ def _show_parser() -> _Parser:
 def _export_parser() -> _Parser:
     parser = _source_parser("export", images=1_000, out="new folder; named after source and format if left out")
     parser.add_argument("--format", default="folder", help="folder, parquet, webdataset or huggingface")
+    return parser
+
+
+def _import_parser() -> _Parser:
+    parser = _Parser(prog="scaleback import", description=VERBS["import"], allow_abbrev=False)
+    parser.add_argument("folder", help="folder of images, or of a folder a class; or what export --format folder wrote")
+    parser.add_argument("--out", default=None, help="new Parquet file; named after the folder if left out")
+    parser.add_argument("--json", action="store_true")
     return parser
 
 

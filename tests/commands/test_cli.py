@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scaleback.cli import STUDY_VERBS, VERBS, main
+from scaleback.commands import show
+from scaleback.sources import SOURCES
+from scaleback.sources.population import FILE, Population, render_block
 from scaleback.study.axes import parse_value
 from scaleback.study.files import load_study, study_from_yaml, study_to_yaml
 
@@ -104,7 +107,7 @@ WRONG = [
     ("", "a verb is needed: plan, run, status"),
     (
         "paln",
-        "unknown verb, known are doctor, export, fit, plan, report, run, show, status; got 'paln'; nearest 'plan'",
+        "unknown verb, known are doctor, export, fit, import, plan, report, run ... got 'paln'; nearest 'plan'",
     ),
     ("plan --axsi x", "got '--axsi'; nearest '--axis'"),
     ("status --yaml", "status: unknown option, known are --axis"),
@@ -234,6 +237,7 @@ WRONG = [
     ("plan typed.py", "typed.py: trials: must be greater than or equal to 1; got 0"),
     ("show digits --out nowhere/x.png", "--out: must be a file in a folder that is there; got 'nowhere/x.png'"),
     ("show digits --out pictures", "--out: must be a file in a folder that is there; got 'pictures'"),
+    ("show digits --out /proc/x.png", "--out: its folder cannot be written ("),
     ("show 1p-frac --set delat=1", "delat: unknown field ... got 'delat'; nearest 'delta'"),
     ("plan --measure finetune.accuracy@_", "--measure: must be EVALUATION.METRIC"),
     ("plan --set images=1000000000000000", "images: must be less than or equal to 1000000000"),
@@ -391,6 +395,47 @@ def test_show_writes_a_contact_sheet_and_says_what_is_on_it(desk, tmp_path, caps
     assert (facts["images"], facts["shape"], facts["classes"]) == (16, [8, 8, 1], 10)
     with Image.open(out) as sheet:
         assert sheet.width > 3 * sheet.height  # two rows of eight
+
+
+def test_show_measures_how_far_classes_are_apart(tmp_path, capsys):
+    """Classes are plain grays of 10, 20 and 40, twice each; lit are all but a black column of a quarter."""
+    pixels = np.repeat(np.array([10, 20, 40], np.uint8), 2)[:, None, None] * np.ones((1, 8, 8), np.uint8)
+    pixels[:, :, :2] = 0
+    np.savez(tmp_path / "grays.npz", x_train=pixels, y_train=np.arange(6) // 2, x_test=pixels, y_test=np.arange(6) // 2)
+    words = ["show", "arrays", "--set", f"path={tmp_path / 'grays.npz'}", "--images", "6", "--out"]
+    facts = json.loads(done([*words, str(tmp_path / "x.png"), "--json"], capsys))
+    between = 0.75 * (10 + 20 + 30) / 3
+    assert facts["lit_share"] == 0.75
+    assert facts["distinctness"] == {
+        "images": 6,
+        "between": pytest.approx(between),
+        "within": 0,
+        "margin": pytest.approx(0.75 * (10 + 10 + 20) / 3 / between),
+        "least_margin": pytest.approx(0.75 * 10 / between),
+    }
+    assert facts["images_per_s"] > 0
+    said = done([*words, str(tmp_path / "x.png")], capsys)
+    assert "mean difference between classes 15.0 of 255, within a class 0.0 (of 6 images)" in said
+    assert "nearest other class at 0.67 of that, the nearest two at 0.50" in said
+
+
+def test_show_says_what_an_image_takes_in_a_block(tmp_path, store, capsys):
+    source = SOURCES["1p-frac"](size_px=64, points=3_000)
+    words = ["show", "1p-frac", "--set", "size_px=64", "--set", "points=3000", "--images", "64", "--seed", "2"]
+    facts = json.loads(done([*words, "--out", str(tmp_path / "x.png"), "--json"], capsys))
+    population = Population.of(source, 2)
+    manifest = render_block(store, population, population.blocks(64)[0])
+    assert 64 * facts["block_bytes_per_image"] == pytest.approx(len(store.read(manifest, FILE)), abs=64)
+
+
+def test_a_sheet_of_many_images_shows_them_small_and_they_are_not_all_kept(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(show, "SHEET_PIXELS", 100 * 16 * 16)
+    monkeypatch.setattr(show, "COMPARED_IMAGES", 70)
+    words = ["show", "spectrum", "--set", "size_px=32", "--images", "100", "--out", str(tmp_path / "x.png"), "--json"]
+    facts = json.loads(done(words, capsys))
+    assert facts["distinctness"]["images"] == 70
+    with Image.open(tmp_path / "x.png") as sheet:
+        assert sheet.size == (10 * 99 - 3, 10 * 99 - 3)  # ten columns of 16 px, six times as large, three between
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -55,6 +55,10 @@ class Progress:
         """Images of the render stage."""
         self._count("render", done, total, "images")
 
+    def imported(self, done: int, total: int) -> None:
+        """Images of a folder that is read."""
+        self._count("import", done, total, "images")
+
     def ran(self, done: int, total: int, note: str) -> None:
         """Runs finished; ``note`` says what the last one found."""
         self._count("run", done, total, note, always=True)

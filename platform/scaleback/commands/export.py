@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
-import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -19,9 +17,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scaleback.cluster.progress import Progress
+from scaleback.commands.outputs import refuse_out, whole
 from scaleback.commands.show import source_of
-from scaleback.core.errors import DataError, InputError, short, unknown
-from scaleback.core.plain import exists
+from scaleback.core.errors import DataError, InputError, unknown
 from scaleback.sources import Source
 
 BATCH_IMAGES = 256
@@ -29,6 +27,8 @@ SHARD_IMAGES = 10_000
 RECORD = "_scaleback.json"
 """Beside the images: the whole spec, the seed and what was realised for the whole population. Readers of folders of
 Parquet skip names that begin so."""
+FACTS = "facts.parquet"
+"""In a folder of images: index, label and facts of each."""
 
 
 class Example(NamedTuple):
@@ -45,6 +45,11 @@ class Example(NamedTuple):
         return f"{self.number:08d}"
 
 
+def file_name(number: int, label: int | None) -> str:
+    """Where an image lies in a folder of images."""
+    return f"{number:08d}.png" if label is None else f"{label:05d}/{number:08d}.png"
+
+
 def export(options: Namespace) -> int:
     """Write images of a source; the output appears as a whole or not at all."""
     source = source_of(options)
@@ -56,12 +61,11 @@ def export(options: Namespace) -> int:
     if available is not None and options.images > available:
         raise DataError(f"--images: the source has {available:,}; got {options.images:,}")
     out = Path(options.out or f"{source.short}-{options.format}")
-    _refuse_out(out)
+    refuse_out(out, "must be a new folder in a folder that is there")
     labelled = source.classes(options.images) is not None
     begun = time.perf_counter()
     reader = source.open(source.population_seed(options.seed))
-    with Progress(quiet=options.json) as progress, tempfile.TemporaryDirectory(dir=out.absolute().parent) as scratch:
-        made = Path(scratch) / "export"
+    with Progress(quiet=options.json) as progress, whole(out) as made:
         made.mkdir()
         WRITERS[options.format](made, source, _examples(reader, options.images, labelled, progress))
         record = {
@@ -73,7 +77,6 @@ def export(options: Namespace) -> int:
             "realised": dict(reader.record),
         }
         (made / RECORD).write_text(json.dumps(record, indent=1))
-        made.rename(out)
     seconds = time.perf_counter() - begun
     facts = {
         "source": source.short,
@@ -85,17 +88,6 @@ def export(options: Namespace) -> int:
     }
     print(json.dumps(facts) if options.json else f"{options.images:,} images, {facts['bytes']:,} bytes: {out}")
     return 0
-
-
-def _refuse_out(out: Path) -> None:
-    try:
-        os.stat(out)
-    except FileNotFoundError:
-        if exists(out.absolute().parent):
-            return
-    except (OSError, ValueError):
-        pass  # a name that no folder can have
-    raise InputError(f"--out: must be a new folder in a folder that is there; got {short(str(out))}")
 
 
 def _examples(reader: Any, images: int, labelled: bool, progress: Progress) -> Iterator[Example]:
@@ -120,14 +112,14 @@ def png(image_HWC: NDArray[np.uint8]) -> bytes:
 
 
 def _folder(out: Path, source: Source, examples: Iterator[Example]) -> None:
-    """``<class>/<index>.png``, or ``<index>.png`` without labels; facts in ``facts.parquet``."""
+    """``<class>/<index>.png``, or ``<index>.png`` without labels; facts beside them."""
     rows = []
     for one in examples:
-        folder = out if one.label is None else out / f"{one.label:05d}"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{one.name}.png").write_bytes(one.png)
+        file = out / file_name(one.number, one.label)
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(one.png)
         rows.append({"index": one.number, "label": one.label, **one.facts})
-    pq.write_table(pa.Table.from_pylist(rows), out / "facts.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), out / FACTS)
 
 
 def _parquet(out: Path, source: Source, examples: Iterator[Example]) -> None:

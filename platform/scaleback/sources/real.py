@@ -242,6 +242,21 @@ def check_header(path: Path | Any, where: str) -> None:
         pass
 
 
+def read_through(path: Path | Any, where: str) -> tuple[int, int]:
+    """Read a whole file; (width, height). A PNG is not decoded, its checksums tell.
+
+    Raises:
+        DataError: not an image, damaged, or of more than ``MAX_IMAGE_PIXELS``.
+    """
+    with _opened(path, where) as image:
+        size: tuple[int, int] = image.size
+        if image.format == "PNG":
+            image.verify()
+        else:
+            image.load()
+        return size
+
+
 @contextmanager
 def _opened(path: Path | Any, where: str) -> Iterator[Any]:
     """An image whose header has been read; what goes wrong inside is a DataError too."""
