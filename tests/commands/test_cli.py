@@ -202,6 +202,12 @@ WRONG = [
     # study files
     ("plan garbage.yaml", "garbage.yaml: is not plain YAML"),
     ("plan wrong.yaml", "base.source.delta: must be a number; got 'wide'"),
+    (
+        "plan --set target.data.class_limit=12",
+        "target.data: class_limit: must be at most the 10 classes of the data; got 12",
+    ),
+    ("plan --set target.data.view=canny", "target.data.view: must not be canny where a side is below 16 px"),
+    ("plan --set source={kind:ofdb,parameters:picturs}", "source.parameters: unknown path ... nearest 'pictures'"),
     # show
     ("show digts", "source: unknown kind ... got 'digts'; nearest 'digits'"),
     ("show ofdb --images 1001", "--images: the source has 1,000; got 1001"),

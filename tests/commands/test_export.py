@@ -137,6 +137,7 @@ def test_a_mixture_with_an_unlabelled_part_is_unlabelled_throughout(desk, capsys
         ("export digits --images 5000", "--images: the source has 797; got 5,000"),
         ("export 1p-frac --out there", "--out: must be a new folder in a folder that is there; got 'there'"),
         (f"export 1p-frac --out {'x' * 300}", "--out: must be a new folder in a folder that is there; got 'xxx"),
+        ("export 1p-frac --out /proc/x", "--out: its folder cannot be written ("),
         ("export 1p-frac --out no/where", "--out: must be a new folder in a folder that is there; got 'no/where'"),
     ],
 )

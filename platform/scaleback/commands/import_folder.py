@@ -15,6 +15,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -144,22 +145,24 @@ class ByClass:
 
     def rows(self) -> Iterator[tuple[pa.RecordBatch, list[Path]]]:
         """Classes one after the other, the images of each in the numeric order of their names."""
-        index = 0
+        images, index = self._images(), 0
+        while chosen := list(islice(images, ROWS)):
+            columns: dict[str, Any] = {"index": np.arange(index, index + len(chosen))}
+            if self._labelled:
+                columns["label"] = np.array([label for label, _ in chosen])
+            if self._named:
+                columns |= _named_facts([file.stem for _, file in chosen])
+            yield pa.record_batch(columns), [file for _, file in chosen]
+            index += len(chosen)
+
+    def _images(self) -> Iterator[tuple[int, Path]]:
         for label, name in enumerate(self._classes):
-            files = sorted(_listed(self._folder / name)[1], key=natural)
-            for start in range(0, len(files), ROWS):
-                chosen = files[start : start + ROWS]
-                columns: dict[str, Any] = {"index": np.arange(index, index + len(chosen))}
-                if self._labelled:
-                    columns["label"] = np.full(len(chosen), label)
-                if self._named:
-                    columns |= _named_facts(chosen)
-                yield pa.record_batch(columns), [self._folder / name / file for file in chosen]
-                index += len(chosen)
+            for file in sorted(_listed(self._folder / name)[1], key=natural):
+                yield label, self._folder / name / file
 
 
-def _named_facts(files: Sequence[str]) -> dict[str, pa.Array]:
-    found = [NAME.fullmatch(Path(file).stem) for file in files]
+def _named_facts(stems: Sequence[str]) -> dict[str, pa.Array]:
+    found = [NAME.fullmatch(stem) for stem in stems]
     values = [[int(number) for number in match.groups()] if match else [None] * len(NAMED) for match in found]
     return {name: pa.array(column, pa.int64()) for name, column in zip(NAMED, zip(*values, strict=True), strict=True)}
 
