@@ -207,7 +207,7 @@ WRONG = [
         "target.data: class_limit: must be at most the 10 classes of the data; got 12",
     ),
     ("plan --set target.data.view=canny", "target.data.view: must not be canny where a side is below 16 px"),
-    ("plan --set source={kind:ofdb,parameters:picturs}", "source.parameters: unknown path ... nearest 'pictures'"),
+    ("show ofdb --set parameters=pictres", "parameters: unknown path ... got 'pictres'; nearest 'pictures'"),
     # show
     ("show digts", "source: unknown kind ... got 'digts'; nearest 'digits'"),
     ("show ofdb --images 1001", "--images: the source has 1,000; got 1001"),
