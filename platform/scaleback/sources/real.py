@@ -42,7 +42,7 @@ class RealSource(Source):
     """Images that exist. Index i is the i-th of an order that is balanced over classes in every prefix.
 
     The order is drawn from the run's seed, so seeds sample over *which* images; ``order`` pins it. Every prefix being
-    balanced, n images of each of k classes are the first n * k images.
+    balanced, n images of each of k classes are the first n * k images, where each class has n.
     """
 
     split: Split = "train"
@@ -52,8 +52,8 @@ class RealSource(Source):
     """Only so many classes, labelled anew from 0: the first of an order of classes, so fewer classes are a part of
     more, with the same labels and the same images. None for all."""
     class_order: int = Field(0, ge=0)
-    """Seed of that order of classes. Not the run's seed: runs share the test split, and both splits need the same
-    classes."""
+    """Seed of that order of classes, of no effect without a limit. Not the run's seed: runs share the test split, and
+    both splits need the same classes."""
     view: Literal["as_is", "gray", "canny", "binary"] = "as_is"
     """What is seen of an image: ``gray`` in one channel, ``canny`` its edges on gray smoothed by 1.5 px, ``binary``
     gray above its median. An image of one gray has neither edges nor anything above its median, and is black."""
