@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from scaleback.core import seeds
-from scaleback.sources import chaos, chaos_exact, ifs
+from scaleback.sources import ifs
+from scaleback.sources.kernels import chaos, chaos_exact
 from tests.sources.reference import picture
 
 POINTS, SIZE, PAD, KEY = 3_000, 64, 6, seeds.key("test mask", 5)

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from scaleback.core import seeds
 from scaleback.core.errors import SpecError
-from scaleback.sources import chaos, chaos_exact, chaos_fast, ifs
+from scaleback.sources import ifs
 from scaleback.sources.fractaldb import FractalDB
+from scaleback.sources.kernels import chaos, chaos_exact, chaos_fast
 from scaleback.sources.one_fractal import OnePFrac
 from tests.sources.reference import picture
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from scaleback.core import seeds
-from scaleback.sources import chaos_exact, chaos_torch, ifs
+from scaleback.sources import ifs
 from scaleback.sources.fractaldb import OFDB
+from scaleback.sources.kernels import chaos_exact, chaos_torch
 from scaleback.sources.one_fractal import OnePFrac
 from tests.sources.reference import orbit
 from tests.sources.test_chaos import BLACK, ENDING_IN_NAN, STAMPS, systems

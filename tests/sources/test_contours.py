@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from scaleback.sources import contours
+from scaleback.sources.kernels import contours
 from scaleback.sources.radial import UNIT, turn
 from tests.sources import reference_contours as reference
 

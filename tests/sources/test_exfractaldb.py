@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from scaleback.core import seeds
 from scaleback.core.errors import RenderError, SpecError
-from scaleback.sources import chaos_3d, exfractaldb
+from scaleback.sources import exfractaldb
 from scaleback.sources.exfractaldb import OFDB3D, ExFractalDB, probabilities, weights
+from scaleback.sources.kernels import chaos_3d
 
 CATEGORIES = 3
 SMALL = ExFractalDB(categories=CATEGORIES, points=1_000, size_px=48)

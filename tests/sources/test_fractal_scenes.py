@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from scaleback.core import seeds
 from scaleback.core.errors import RenderError, SpecError
-from scaleback.sources import fractal_paint, fractal_scenes, ifs
+from scaleback.sources import fractal_scenes, ifs
 from scaleback.sources.base import UNLABELLED
 from scaleback.sources.fractal_colours import ground_palette
 from scaleback.sources.fractal_scenes import MultiClassFractals, MultiInstanceFractals, blur_weight
 from scaleback.sources.jitter import jittered, singular_values
+from scaleback.sources.kernels import fractal_paint
 
 SIZE = 24
 ONE = MultiClassFractals(categories=5, points=1_003, size_px=SIZE, background="none", blur=0.0)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from scaleback.core.errors import RenderError
-from scaleback.sources import chaos, fractaldb, ifs
+from scaleback.sources import fractaldb, ifs
 from scaleback.sources.fractaldb import OFDB, FractalDB
+from scaleback.sources.kernels import chaos
 from tests.sources.reference import picture
 
 CATEGORIES = 3

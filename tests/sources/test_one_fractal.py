@@ -5,7 +5,8 @@ import pytest
 
 from scaleback.core import seeds
 from scaleback.core.errors import RenderError, SpecError
-from scaleback.sources import chaos, ifs
+from scaleback.sources import ifs
+from scaleback.sources.kernels import chaos
 from scaleback.sources.one_fractal import OnePFrac
 from tests.sources.reference import orbit, picture
 

@@ -40,7 +40,7 @@ class DeadLeaves(Noise):
         return self
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mapping[str, Any]]:
-        from scaleback.sources.leaves import lay
+        from scaleback.sources.kernels.leaves import lay
 
         image_HWC = np.zeros(self.shape, np.uint8)
         bare_HW = np.ones(self.shape[:2], np.bool_)

@@ -143,7 +143,7 @@ class ViewReader:
     """Finds categories as they are asked for, and draws views of their instances."""
 
     def __init__(self, spec: ExFractalDB | OFDB3D, seed: int) -> None:
-        from scaleback.sources import chaos_3d
+        from scaleback.sources.kernels import chaos_3d
 
         self._spec, self._seed, self._chaos = spec, seed, chaos_3d
         self._weights = weights()

@@ -208,7 +208,7 @@ class FractalsReader:
     """Draws images one by one; holds the scratch memory, so use one per thread."""
 
     def __init__(self, spec: _Fractals, seed: int) -> None:
-        from scaleback.sources import fractal_paint
+        from scaleback.sources.kernels import fractal_paint
 
         self._spec, self._seed, self._kernels = spec, seed, fractal_paint
         self._orbit_keys = [seeds.key("fractal orbit", seed, slot) for slot in range(spec.labels_an_image)]

@@ -23,7 +23,7 @@ from scaleback.sources.real import existing
 from scaleback.sources.spectrum import Spectrum
 
 if TYPE_CHECKING:
-    from scaleback.sources.chaos import Stamp
+    from scaleback.sources.kernels.chaos import Stamp
 
 SEARCH_PX, SEARCH_POINTS, SEARCH_PAD_PX = 512, 100_000, 6
 """The picture on which a candidate's filling rate is measured."""
@@ -177,7 +177,7 @@ class CategoryReader:
     """Finds categories as they are asked for, and draws their instances."""
 
     def __init__(self, spec: FractalDB | OFDB, seed: int) -> None:
-        from scaleback.sources import chaos, chaos_fast
+        from scaleback.sources.kernels import chaos, chaos_fast
 
         self._spec, self._seed = spec, seed
         self._point_fill = chaos.point_fill

@@ -52,7 +52,7 @@ class Moire(Noise):
         return self
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mapping[str, Any]]:
-        from scaleback.sources.fringes import STEPS, interfere
+        from scaleback.sources.kernels.fringes import STEPS, interfere
 
         count = int(rng.integers(self.layers[0], self.layers[1] + 1))
         centre_L2 = 0.5 + rng.uniform(-self.reach, self.reach, (count, 2))

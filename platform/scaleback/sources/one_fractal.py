@@ -99,7 +99,7 @@ class OnePFracReader:
     """Draws the perturbations of one base system."""
 
     def __init__(self, spec: OnePFrac, seed: int) -> None:
-        from scaleback.sources import chaos_fast
+        from scaleback.sources.kernels import chaos_fast
 
         self._spec, self._seed = spec, seed
         self._canvas = chaos_fast.open_canvas(

@@ -109,7 +109,7 @@ class RadialReader:
     """Draws instances of categories."""
 
     def __init__(self, spec: Radial, seed: int) -> None:
-        from scaleback.sources import contours
+        from scaleback.sources.kernels import contours
 
         self._spec, self._seed = spec, seed
         self._draw_lines = contours.draw

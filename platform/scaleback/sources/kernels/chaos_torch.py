@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scaleback.sources.bit_canvas import BitCanvas
-from scaleback.sources.chaos import FILL_MASK, Canvas, choices, equal_chances
 from scaleback.sources.ifs import System
+from scaleback.sources.kernels.bit_canvas import BitCanvas
+from scaleback.sources.kernels.chaos import FILL_MASK, Canvas, choices, equal_chances
 
 if TYPE_CHECKING:
-    from scaleback.sources.chaos import Stamp
+    from scaleback.sources.kernels.chaos import Stamp
 
 # Shapes: B images, T points of an orbit, K blocks of S steps, M maps, H rows, W columns, N blocks of Philox.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from scaleback.sources import philox
+from scaleback.sources.kernels import philox
 
 # Shapes: T points, M maps, S side of a fractal, G side of a grid, K levels of fineness, L colours of a palette, H rows,
 # W columns, C channels.

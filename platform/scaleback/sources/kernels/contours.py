@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from scaleback.sources.philox import block
+from scaleback.sources.kernels.philox import block
 
 # Shapes: V vertices of a line, P places of a canvas row by row, J places within a cell of Perlin noise.
 

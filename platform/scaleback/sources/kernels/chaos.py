@@ -19,9 +19,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from scaleback.core import seeds
-from scaleback.sources import philox
 from scaleback.sources.base import Samples
 from scaleback.sources.ifs import System, probabilities
+from scaleback.sources.kernels import philox
 
 # Shapes: T points of an orbit, M maps, P colours of a palette, H rows, W columns, C channels.
 

@@ -14,11 +14,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scaleback.sources import philox
 from scaleback.sources.base import BitSamples
-from scaleback.sources.chaos import GRAY, Stamp
 from scaleback.sources.ifs import System
-from scaleback.sources.simd import LANES, ones, turned_over
+from scaleback.sources.kernels import philox
+from scaleback.sources.kernels.chaos import GRAY, Stamp
+from scaleback.sources.kernels.simd import LANES, ones, turned_over
 
 # Shapes: B images, M maps, L lanes, H rows, X words of 64 pixels (or their bytes), row after row.
 

@@ -20,14 +20,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scaleback.sources.bit_canvas import BitCanvas
-from scaleback.sources.chaos import Canvas, Stamp, choices, stencil, uniform
-from scaleback.sources.chaos_exact import ExactCanvas
 from scaleback.sources.ifs import PARAMETERS, System
-from scaleback.sources.simd import LANES, fma, if_above, least, load, most, place, splat, store
+from scaleback.sources.kernels.bit_canvas import BitCanvas
+from scaleback.sources.kernels.chaos import Canvas, Stamp, choices, stencil, uniform
+from scaleback.sources.kernels.chaos_exact import ExactCanvas
+from scaleback.sources.kernels.simd import LANES, fma, if_above, least, load, most, place, splat, store
 
 if TYPE_CHECKING:
-    from scaleback.sources.chaos_torch import TorchCanvas
+    from scaleback.sources.kernels.chaos_torch import TorchCanvas
 
 # Shapes: B images, T points of an orbit, M maps, L lanes, H rows, W columns, K words of 64 pixels in a row.
 
@@ -127,7 +127,7 @@ def open_canvas(
         return Canvas(size_px=size_px, points=points, pad_px=pad_px, stamp=stamp, colour=True)
     kind: type[FastCanvas | ExactCanvas | TorchCanvas] = FastCanvas if renderer == "fast" else ExactCanvas
     if renderer == "torch":
-        from scaleback.sources.chaos_torch import TorchCanvas
+        from scaleback.sources.kernels.chaos_torch import TorchCanvas
 
         kind = TorchCanvas
     return kind(size_px=size_px, points=points, pad_px=pad_px, stamp=stamp)

@@ -16,11 +16,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scaleback.sources import philox
-from scaleback.sources.bit_canvas import BitCanvas
-from scaleback.sources.chaos import FILL_MASK, Canvas, Stamp, choices, equal_chances
 from scaleback.sources.ifs import PARAMETERS, System
-from scaleback.sources.simd import LANES, least, load, minus, most, over, place, plus, splat, store, times
+from scaleback.sources.kernels import philox
+from scaleback.sources.kernels.bit_canvas import BitCanvas
+from scaleback.sources.kernels.chaos import FILL_MASK, Canvas, Stamp, choices, equal_chances
+from scaleback.sources.kernels.simd import LANES, least, load, minus, most, over, place, plus, splat, store, times
 
 # Shapes: T points of an orbit, M maps, L lanes, K words of 64 pixels in a row.
 
