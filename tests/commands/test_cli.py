@@ -129,7 +129,7 @@ WRONG = [
     ("plan --set source.delta=wide", "source.delta: must be a number; got 'wide'"),
     (
         "plan --set source.mask=filll",
-        "source.mask: unknown value, known are fill, random; got 'filll'; nearest 'fill'",
+        "source.mask: unknown value, known are fill, fresh, random, stencil; got 'filll'; nearest 'fill'",
     ),
     ("plan --set source=1p-frak", "source: unknown kind, known are 1p-frac ... got '1p-frak'; nearest '1p-frac'"),
     ("plan --set objective=clasify", "objective: unknown objective ... got 'clasify'; nearest 'classify'"),

@@ -12,6 +12,7 @@ from PIL import Image
 from scaleback.cli import main
 from scaleback.commands import export as export_module
 from scaleback.sources.folder import Folder
+from scaleback.sources.fractal_scenes import MultiInstanceFractals
 from scaleback.sources.one_fractal import OnePFrac
 from scaleback.sources.spectrum import Spectrum
 from scaleback.sources.tables import Parquet
@@ -31,7 +32,9 @@ def desk(tmp_path, monkeypatch):
 def exported(form, capsys, source=FRACTAL):
     fields = [f"--set={name}={value}" for name, value in source.plain().items() if name != "kind" and value is not None]
     chosen = [
-        text for text in fields if "size_px" in text or "points" in text or "min_fill" in text or "channels" in text
+        text
+        for text in fields
+        if "size_px" in text or "points" in text or "min_fill" in text or "channels" in text or "instances" in text
     ]
     words = [
         "export",
@@ -104,16 +107,35 @@ def test_web_data_sets_hold_every_sample(desk, capsys):
         assert json.loads(found[f"{index:08d}.json"])["index"] == index
 
 
-@pytest.mark.parametrize("source", [FRACTAL, Spectrum(size_px=16)], ids=["labelled", "unlabelled"])
+SEVERAL = MultiInstanceFractals(size_px=32, points=1_000, instances=(1, 3))
+
+
+def labels_of(samples):
+    return [[one for one in label if one >= 0] for label in samples.label_B.tolist()]
+
+
+def test_images_of_several_classes_come_with_all_of_them(desk, capsys):
+    samples = exported("folder", capsys, SEVERAL)
+    facts = pq.read_table(desk / "made" / "facts.parquet")
+    assert facts["labels"].to_pylist() == labels_of(samples)
+    assert max(map(len, facts["labels"].to_pylist())) > 1
+    assert (desk / "made" / "00000003.png").is_file()  # no one class has a folder
+
+
+@pytest.mark.parametrize("source", [FRACTAL, Spectrum(size_px=16), SEVERAL], ids=["labelled", "unlabelled", "several"])
 def test_hugging_face_reads_its_folder(source, desk, capsys):
     datasets = pytest.importorskip("datasets")
     samples = exported("huggingface", capsys, source)
     data = datasets.load_dataset(str(desk / "made"), split="train", cache_dir=str(desk / "cache"))
     assert len(data) == IMAGES
-    for row, image, label in zip(data, samples.image_BHWC, samples.label_B, strict=True):
+    several = samples.label_B.ndim == 2
+    expected = labels_of(samples) if several else samples.label_B.tolist()
+    for place, (row, image) in enumerate(zip(data, samples.image_BHWC, strict=True)):
         made = np.asarray(row["image"])
         assert (made.reshape(image.shape) == image).all()
-        assert row.get("label", -1) == label
+        assert (row["labels"] if several else row.get("label", -1)) == expected[place]
+        for name, value in samples.facts.items():
+            np.testing.assert_array_equal(np.array(row[name]), value[place])
     assert "_scaleback.json" in (desk / "made" / "README.md").read_text()
 
 

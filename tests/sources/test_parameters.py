@@ -101,7 +101,7 @@ def test_the_content_of_the_files_that_are_read_is_part_of_identity(tmp_path):
 
 
 def test_without_parameters_nothing_changes():
-    assert OFDB().canonical() == {"kind": "ofdb", "revision": 2}
+    assert OFDB().canonical() == {"kind": "ofdb", "revision": 3}
 
 
 @pytest.mark.parametrize("kind", ["fractaldb", "ofdb"])

@@ -21,12 +21,15 @@ from scaleback.commands.outputs import refuse_out, whole
 from scaleback.commands.show import source_of
 from scaleback.core.errors import DataError, InputError, unknown
 from scaleback.sources import Source
+from scaleback.sources.base import UNLABELLED
 
 BATCH_IMAGES = 256
 SHARD_IMAGES = 10_000
 RECORD = "_scaleback.json"
 """Beside the images: the whole spec, the seed and what was realised for the whole population. Readers of folders of
 Parquet skip names that begin so."""
+LABELS = "labels"
+"""The classes of an image that shows several, among its facts."""
 FACTS = "facts.parquet"
 """In a folder of images: index, label and facts of each."""
 
@@ -98,7 +101,9 @@ def _examples(reader: Any, images: int, labelled: bool, progress: Progress) -> I
             zip(samples.image_BHWC, index_B, samples.label_B, strict=True)
         ):
             facts = {name: np.asarray(value[place]).tolist() for name, value in samples.facts.items()}
-            yield Example(int(index), int(label) if labelled else None, png(image_HWC), facts)
+            if label.ndim:  # several classes
+                facts[LABELS] = [int(one) for one in label if one != UNLABELLED]
+            yield Example(int(index), int(label) if labelled and not label.ndim else None, png(image_HWC), facts)
         progress.rendered(int(index_B[-1]) + 1, images)
 
 
@@ -147,21 +152,19 @@ def _huggingface(out: Path, source: Source, examples: Iterator[Example]) -> None
     """A folder that ``datasets.load_dataset`` reads, with a card."""
     (out / "data").mkdir()
     image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    count, labels = 0, 0
+    count = 0
     for number, rows in enumerate(_shards(examples)):
-        columns: dict[str, Any] = {
-            "image": pa.array([{"bytes": one.png, "path": f"{one.name}.png"} for one in rows], image_type),
-            "index": [one.number for one in rows],
-        }
-        features: dict[str, Any] = {"image": {"_type": "Image"}, "index": {"dtype": "int64", "_type": "Value"}}
-        if rows[0].label is not None:
-            columns["label"] = [one.label for one in rows]
-            features["label"] = {"dtype": "int64", "_type": "Value"}
-            labels = max(labels, *(one.label + 1 for one in rows if one.label is not None))
-        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-        pq.write_table(pa.table(columns, metadata=metadata), out / "data" / f"train-{number:05d}.parquet")
+        images = pa.array([{"bytes": one.png, "path": f"{one.name}.png"} for one in rows], image_type)
+        labels = [{} if one.label is None else {"label": one.label} for one in rows]
+        told = [{"index": one.number, **label, **one.facts} for one, label in zip(rows, labels, strict=True)]
+        table = pa.Table.from_pylist(told)
+        features = {"image": {"_type": "Image"}, **{field.name: _feature(field.type) for field in table.schema}}
+        table = table.add_column(0, "image", images)
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        pq.write_table(table, out / "data" / f"train-{number:05d}.parquet")
         count += len(rows)
-    classes = f"{labels:,} classes" if labels else "no labels"
+    known = source.classes(count)
+    classes = "no labels" if known is None else f"{known:,} classes"
     (out / "README.md").write_text(
         "---\n"
         "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet\n"
@@ -169,6 +172,13 @@ def _huggingface(out: Path, source: Source, examples: Iterator[Example]) -> None
         f"# {source.short}\n\n{count:,} images, {classes}, made by scaleback; `{RECORD}` holds the whole spec and the "
         f"seed, from which they can be made again.\n\n```json\n{json.dumps(source.plain(), indent=1)}\n```\n"
     )
+
+
+def _feature(kind: Any) -> dict[str, Any]:
+    """A column's type as Hugging Face writes it."""
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "Sequence"}
+    return {"dtype": {"double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}
 
 
 def _shards(examples: Iterator[Example]) -> Iterator[list[Example]]:
