@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
+from scaleback.core.ahead import ahead
 from scaleback.core.errors import RenderError, SpecError
 from scaleback.core.store import Store
-from scaleback.pretrain.loop import ahead
 from scaleback.pretrain.run import CURVE, WEIGHTS, run_pretrain
 from scaleback.pretrain.world import World
 from scaleback.sources import SOURCES

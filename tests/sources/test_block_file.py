@@ -1,5 +1,6 @@
 """What is packed into a block's file comes out of it again."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -13,11 +14,23 @@ from scaleback.sources import block_file
 from scaleback.sources.base import BitSamples, Samples
 
 
-def table_of(samples):
-    index = np.arange(10, 10 + len(samples.label_B))
-    table = block_file.read(block_file.pack(samples, index).to_pybytes())
-    assert (table["index"].to_numpy() == index).all()
-    return table
+def packed(samples, cuts=()):
+    """The file of samples given in batches that end at ``cuts``."""
+    ends = [*cuts, len(samples.label_B)]
+    parts = []
+    for start, stop in zip([0, *cuts], ends, strict=True):
+        changes = {"label_B": samples.label_B[start:stop]}
+        changes["facts"] = {name: value[start:stop] for name, value in samples.facts.items()}
+        pixels = "image_BHWC" if samples.level is None else "bits_BHX"
+        changes[pixels] = getattr(samples, pixels)[start:stop]
+        parts.append((np.arange(10 + start, 10 + stop), dataclasses.replace(samples, **changes)))
+    return bytes(block_file.pack(parts))
+
+
+def unpacked(data, shape, count, labels=()):
+    image, label = np.full((count, *shape), 9, np.uint8), np.full((count, *labels), -9)
+    block_file.unpack(data, image, label)
+    return image, label
 
 
 @given(
@@ -25,17 +38,18 @@ def table_of(samples):
         np.bool_, st.tuples(st.integers(1, 5), st.integers(1, 20), st.integers(1, 140)), fill=st.just(False)
     ),
     level=st.sampled_from([1, 127, 255]),
+    cut=st.booleans(),
 )
 @settings(deadline=None, max_examples=80)
-def test_pictures_of_bits(image, level):
+def test_pictures_of_bits(image, level, cut):
     count, height, width = image.shape
     bits = np.packbits(image, axis=2, bitorder="little")
     samples = BitSamples(bits_BHX=bits, width=width, level=level, label_B=np.arange(count))
-    table = table_of(samples)
+    data = packed(samples, [count // 2] if cut and count > 1 else [])
     for first in {1, count}:
-        found = block_file.images(table, (height, width, 1), first)
-        assert found.dtype == np.uint8
+        found, label = unpacked(data, (height, width, 1), first)
         assert (found[..., 0] == image[:first] * np.uint8(level)).all()
+        assert (label == samples.label_B[:first]).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -45,9 +59,13 @@ def test_bytes_labels_and_facts(channels, several):
     image = rng.integers(0, 256, (6, 5, 7, channels)).astype(np.uint8)
     label = np.array([[0, 3], [1, -1], [2, -1], [0, 2], [1, 3], [3, -1]]) if several else np.arange(6)
     facts = {"system": rng.normal(size=(6, 2, 3)), "place": np.arange(6)}
-    table = table_of(Samples(image_BHWC=image, label_B=label, facts=facts))
-    assert (block_file.images(table, image.shape[1:], 4) == image[:4]).all()
-    assert (block_file.labels(table) == label).all()
+    data = packed(Samples(image_BHWC=image, label_B=label, facts=facts), [1, 4])
+    for count in (1, 3, 6):
+        found = unpacked(data, image.shape[1:], count, label.shape[1:])
+        assert (found[0] == image[:count]).all()
+        assert (found[1] == label[:count]).all()
+    table = pq.read_table(io.BytesIO(data))
+    assert table["index"].to_pylist() == list(range(10, 16))
     for name, value in facts.items():
         column = np.array(table[f"fact_{name}"].to_pylist()).reshape(value.shape)
         assert (column == value).all()
@@ -57,12 +75,11 @@ def test_words_of_nothing_take_no_room():
     bits = np.zeros((64, 512, 64), np.uint8)
     empty = BitSamples(bits_BHX=bits, width=512, level=127, label_B=np.zeros(64, np.int64))
     lit = BitSamples(bits_BHX=bits | np.uint8(1), width=512, level=127, label_B=np.zeros(64, np.int64))
-    sizes = [len(block_file.pack(samples, np.arange(64))) for samples in (empty, lit)]
+    sizes = [len(packed(samples)) for samples in (empty, lit)]
     assert sizes[0] < 64 * 50
     assert sizes[1] > bits.size
 
 
 def test_the_file_is_a_parquet_table_that_others_read():
     samples = Samples(image_BHWC=np.ones((3, 2, 2, 1), np.uint8), label_B=np.arange(3))
-    data = block_file.pack(samples, np.arange(3)).to_pybytes()
-    assert pq.read_table(io.BytesIO(data)).column_names == ["index", "label", "image"]
+    assert pq.read_table(io.BytesIO(packed(samples))).column_names == ["index", "label", "image"]

@@ -1,9 +1,11 @@
 """Populations on storage: blocks that never change, of which any run takes the first n images."""
 
+import io
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -154,7 +156,7 @@ def test_identity_is_source_seed_and_files_and_not_the_number_of_images(tmp_path
 
 def test_facts_and_labels_are_stored_beside_the_images(store):
     rendered(store, MADE, 64)
-    table = population_module.read_block(store, MADE, MADE.blocks(1)[0])
+    table = pq.read_table(io.BytesIO(population_module.read_block(store, MADE, MADE.blocks(1)[0])))
     samples = FRACTAL.open(5)(np.arange(64))
     assert table["index"].to_pylist() == list(range(64))
     assert table["label"].to_pylist() == samples.label_B.tolist()

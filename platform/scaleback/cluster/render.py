@@ -5,12 +5,15 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from scaleback.cluster import failures, runtime
+from scaleback.core.ahead import ahead
 from scaleback.core.errors import InputError, RunError
 from scaleback.core.store import Store
-from scaleback.sources.population import Block, Population, missing_blocks, render_block
+from scaleback.sources.population import Block, Drawn, Population, draw_block, missing_blocks, publish_block
 
 MOST_BLOCKS_A_TASK, TASKS_A_CORE = 16, 2
 """A core idles for a tenth of a second and more between two tasks of Ray Data, so a task makes many blocks where there
@@ -91,16 +94,38 @@ class _RenderBlocks:
         self._store = store
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        for work in json.loads(row["item"]):
-            yield self._render(Population.parse(work["population"]), Block(*work["block"]))
+        work = [(Population.parse(one["population"]), Block(*one["block"])) for one in json.loads(row["item"])]
+        return ahead(self._published, self._drawn(work))  # a block is published while the next is drawn
 
-    def _render(self, population: Population, block: Block) -> dict[str, Any]:
-        address, failed = population.block_address(block.number), ""
-        try:
-            with self._store.lease(address):
-                if self._store.manifest(address, population) is None:
-                    render_block(self._store, population, block)
-        except (RunError, InputError) as error:
-            failures.record(self._store, population.address, error)
-            failed = f"{population.address} failed: {type(error).__name__}: {error}"
-        return {"address": population.address, "images": block.stop - block.start, "failed": failed}
+    def _drawn(self, work: Sequence[Work]) -> Iterator[_Made]:
+        for population, block in work:
+            with ExitStack() as lease:
+                address = population.block_address(block.number)
+                lease.enter_context(self._store.lease(address))
+                made = _Made(population, block)
+                try:
+                    if self._store.manifest(address, population) is None:
+                        made.drawn = draw_block(population, block)
+                except (RunError, InputError) as error:
+                    failures.record(self._store, population.address, error)
+                    made.failed = f"{population.address} failed: {type(error).__name__}: {error}"
+                made.lease = lease.pop_all()
+                yield made
+
+    def _published(self, made: _Made) -> dict[str, Any]:
+        population, block = made.population, made.block
+        with made.lease:
+            if made.drawn is not None:
+                publish_block(self._store, population, block, made.drawn)
+        return {"address": population.address, "images": block.stop - block.start, "failed": made.failed}
+
+
+@dataclass(slots=True)
+class _Made:
+    """What came of a block; its lease is held until it is published."""
+
+    population: Population
+    block: Block
+    drawn: Drawn | None = None
+    failed: str = ""
+    lease: ExitStack = field(default_factory=ExitStack)

@@ -88,7 +88,7 @@ def _look(reader: Reader, source: Source, images: int) -> _Seen:
         begun = time.perf_counter()
         samples = reader(index_B)
         seen.seconds += time.perf_counter() - begun
-        seen.block_bytes += pack(samples, index_B).size
+        seen.block_bytes += pack([(index_B, samples)]).nbytes
         image_BHWC = samples.image_BHWC
         seen.lit += float((image_BHWC > 0).any(axis=3).mean(axis=(1, 2)).sum())
         seen.thumbnails.append(_small(image_BHWC, images))

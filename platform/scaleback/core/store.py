@@ -75,7 +75,7 @@ class Store:
         """The path of a file below the root, as this store's file system knows it."""
         return f"{self._base}/{name}"
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | memoryview) -> None:
         """Publish one file atomically; an older one of that name is replaced."""
         path = self.path(name)
         with self._told(name, f"cannot write {len(data):,} bytes"):
@@ -132,7 +132,9 @@ class Store:
 
     # Artifacts ------------------------------------------------------------------------------------------------------
 
-    def publish(self, address: str, files: Mapping[str, bytes], *, spec: Spec, record: Mapping[str, Any]) -> Manifest:
+    def publish(
+        self, address: str, files: Mapping[str, bytes | memoryview], *, spec: Spec, record: Mapping[str, Any]
+    ) -> Manifest:
         """Write all files, then the manifest; only then does the artifact exist."""
         for name, data in files.items():
             self.put(f"{address}/{name}", data)
@@ -229,7 +231,7 @@ class Store:
 
 
 @contextlib.contextmanager
-def _temporary(path: str, data: bytes) -> Iterator[str]:
+def _temporary(path: str, data: bytes | memoryview) -> Iterator[str]:
     """A synced file beside ``path`` that is gone at the end, whatever happens."""
     temporary = f"{path}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -244,7 +246,7 @@ def _temporary(path: str, data: bytes) -> Iterator[str]:
             os.unlink(temporary)
 
 
-def _put_local(path: str, data: bytes) -> None:
+def _put_local(path: str, data: bytes | memoryview) -> None:
     with _temporary(path, data) as temporary:
         os.replace(temporary, path)
 
@@ -259,7 +261,7 @@ def _create_local(path: str, data: bytes) -> bool:
     return True
 
 
-def _sha256(data: bytes) -> str:
+def _sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 

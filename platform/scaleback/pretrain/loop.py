@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scaleback.core import seeds
+from scaleback.core.ahead import ahead
 from scaleback.core.errors import PlacementError, Refusal
 from scaleback.objectives.learners.base import Batch, Learner, Losses
 from scaleback.pretrain.checkpoint import Checkpoints
@@ -47,8 +46,6 @@ class Training:
     seed: int
 
 
-T = TypeVar("T")
-U = TypeVar("U")
 Hook = Callable[[TrainState], None]
 """Called after every step."""
 
@@ -180,16 +177,6 @@ class _Assembler:
             step=part.step,
             progress=part.step / training.recipe.steps,
         )
-
-
-def ahead(function: Callable[[T], U], items: Iterator[T], depth: int = 2) -> Iterator[U]:
-    """``map`` that computes up to ``depth`` results before they are asked for, in a thread, in order."""
-    with ThreadPoolExecutor(1, "ahead") as pool:
-        waiting = deque(pool.submit(function, item) for item in itertools.islice(items, depth))
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
-            yield result
 
 
 def _channels_first(image_NHWC: NDArray[np.uint8], channels: int) -> Tensor:

@@ -8,6 +8,8 @@ words that are not zero, and a bit for every word that says whether it is. Measu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,23 @@ LEVEL = b"level"
 """In the file's metadata where pixels are bits: the value of a set one."""
 
 
-def pack(samples: Samples | BitSamples, index_B: NDArray[np.int64]) -> pa.Buffer:
-    """The file that holds these images."""
+def pack(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]]) -> memoryview:
+    """The file that holds these images, given by index and a batch at a time; a batch is a row group."""
+    sink = pa.BufferOutputStream()
+    with ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for index_B, samples in batches:
+            table = _table(index_B, samples)
+            if writer is None:
+                bits = samples.level is not None
+                ways = {name: "none" if name == "image" and bits else "zstd" for name in table.column_names}
+                options = {"compression": ways, "use_dictionary": False, "write_statistics": False}
+                writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, **options))
+            writer.write_table(table)
+    return memoryview(sink.getvalue())
+
+
+def _table(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> pa.Table:
     stored_BX = samples.stored.reshape(len(samples.stored), -1)
     columns: dict[str, Any] = {"index": pa.array(index_B), "label": _rows(samples.label_B)}
     if samples.level is None:
@@ -34,22 +51,24 @@ def pack(samples: Samples | BitSamples, index_B: NDArray[np.int64]) -> pa.Buffer
         columns["occupied"], columns["image"] = _squeezed(stored_BX)
     columns |= {f"fact_{name}": _rows(value.reshape(len(value), -1)) for name, value in samples.facts.items()}
     table = pa.table(columns)
-    if samples.level is not None:
-        table = table.replace_schema_metadata({LEVEL: str(samples.level)})
-    sink = pa.BufferOutputStream()
-    plain = samples.level is not None
-    compression = {name: "none" if name == "image" and plain else "zstd" for name in columns}
-    pq.write_table(table, sink, compression=compression, use_dictionary=False, write_statistics=False)
-    return sink.getvalue()
+    return table if samples.level is None else table.replace_schema_metadata({LEVEL: str(samples.level)})
 
 
-def read(data: bytes) -> pa.Table:
-    """The table of a file."""
-    return pq.read_table(pa.BufferReader(data))
+def unpack(data: bytes, image_BHWC: NDArray[np.uint8], label_B: NDArray[np.int64]) -> None:
+    """Put the first images of a file, and their labels, into arrays: as many as these have room for."""
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            if start < len(image_BHWC):
+                table = file.read_row_group(group)
+                count = min(len(table), len(image_BHWC) - start)
+                image_BHWC[start : start + count] = _images(table, image_BHWC.shape[1:], count)
+                label_B[start : start + count] = _labels(table)[:count]
+                start += count
 
 
-def images(table: pa.Table, shape: tuple[int, int, int], count: int) -> NDArray[np.uint8]:
-    """(B, H, W, C) the first ``count`` images of a table."""
+def _images(table: pa.Table, shape: tuple[int, ...], count: int) -> NDArray[np.uint8]:
+    """(B, H, W, C) the first ``count`` images of a row group."""
     level = (table.schema.metadata or {}).get(LEVEL)
     if level is None:
         return _binary(table["image"], len(table))[:count].reshape(count, *shape)
@@ -62,7 +81,7 @@ def images(table: pa.Table, shape: tuple[int, int, int], count: int) -> NDArray[
     return from_bits(bits_BX.reshape(count, shape[0], -1), shape[1], int(level))
 
 
-def labels(table: pa.Table) -> NDArray[np.int64]:
+def _labels(table: pa.Table) -> NDArray[np.int64]:
     """(B,), or (B, L) where an image may show L classes."""
     column = table["label"].combine_chunks()
     several = isinstance(column, pa.FixedSizeListArray)
@@ -72,7 +91,9 @@ def labels(table: pa.Table) -> NDArray[np.int64]:
 
 def _squeezed(bits_BX: NDArray[np.uint8]) -> tuple[pa.Array, pa.Array]:
     """Which words are not zero, and those words."""
-    words_BK = np.ascontiguousarray(np.pad(bits_BX, ((0, 0), (0, -bits_BX.shape[1] % 8)))).view(np.uint64)
+    if bits_BX.shape[1] % 8:
+        bits_BX = np.pad(bits_BX, ((0, 0), (0, -bits_BX.shape[1] % 8)))
+    words_BK = np.ascontiguousarray(bits_BX).view(np.uint64)
     occupied_BK = words_BK != 0
     ends = np.concatenate([[0], 8 * occupied_BK.sum(axis=1).cumsum()]).astype(np.int32)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(words_BK[occupied_BK])]

@@ -10,18 +10,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from scaleback.core.errors import DataError, IntegrityError
 from scaleback.core.spec import Spec
 from scaleback.core.store import Manifest, Store
-from scaleback.sources import AnySource, block_file
+from scaleback.sources import AnySource
 from scaleback.sources.base import BitSamples, FreshReader, Reader, Samples, Source
-from scaleback.sources.block_file import FILE, pack
+from scaleback.sources.block_file import FILE, pack, unpack
 
 # Shapes: N images of a population, B images of a block, H rows, W columns, C channels.
 
@@ -31,6 +30,9 @@ LARGEST_BLOCK_BYTES = 64 << 20
 """Blocks double from the first to the largest, so a study of 100 images draws 128, not thousands, and one of a million
 is not scattered over files. Bounds as measured for Ray Data: below about a thousand images a block the scheduler costs
 more than reading, and a lost worker repeats at most one block."""
+
+BATCH_BYTES = 4 << 20
+"""Images are drawn and packed about so much at a time."""
 
 
 class Block(NamedTuple):
@@ -138,24 +140,46 @@ def reader(population: Population) -> Reader:
     return population.source.open(population.seed)
 
 
-def render_block(store: Store, population: Population, block: Block) -> Manifest:
-    """Make one block and publish it; the same bytes whoever does it."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """A block that is not published yet."""
+
+    file: memoryview
+    record: dict[str, Any]
+
+
+def draw_block(population: Population, block: Block) -> Drawn:
+    """Make one block; the same bytes whoever does it.
+
+    Raises:
+        RenderError: an image cannot be drawn.
+    """
     begun = time.perf_counter()
     open_reader = reader(population)
-    samples = open_reader(np.arange(block.start, block.stop))
-    _check(samples, population, block)
-    return store.publish(
-        population.block_address(block.number),
-        {FILE: pack(samples, np.arange(block.start, block.stop)).to_pybytes()},
-        spec=population,
-        record={
-            "start": block.start,
-            "stop": block.stop,
-            "shape": list(population.source.shape),
-            "population": dict(open_reader.record),
-            "seconds": time.perf_counter() - begun,
-        },
-    )
+    # Little at a time: memory that is used again is many times faster than memory that is new.
+    together = max(1, BATCH_BYTES // population.source.image_bytes)
+    starts = range(block.start, block.stop, together)
+    indices = (np.arange(start, min(start + together, block.stop)) for start in starts)
+    file = pack((index_B, _checked(open_reader(index_B), population, len(index_B))) for index_B in indices)
+    record = {
+        "start": block.start,
+        "stop": block.stop,
+        "shape": list(population.source.shape),
+        "population": dict(open_reader.record),
+        "seconds": time.perf_counter() - begun,
+    }
+    return Drawn(file=file, record=record)
+
+
+def publish_block(store: Store, population: Population, block: Block, drawn: Drawn) -> Manifest:
+    """Put a block where it belongs."""
+    address = population.block_address(block.number)
+    return store.publish(address, {FILE: drawn.file}, spec=population, record=drawn.record)
+
+
+def render_block(store: Store, population: Population, block: Block) -> Manifest:
+    """Make one block and publish it."""
+    return publish_block(store, population, block, draw_block(population, block))
 
 
 def load_images(store: Store, population: Population, images: int) -> Images:
@@ -168,15 +192,13 @@ def load_images(store: Store, population: Population, images: int) -> Images:
     labels = population.source.labels_an_image
     label_N = np.empty(images if labels == 1 else (images, labels), np.int64)
     for block in population.blocks(images):
-        table = read_block(store, population, block)
-        count = min(block.stop, images) - block.start
-        image_NHWC[block.start : block.start + count] = block_file.images(table, population.source.shape, count)
-        label_N[block.start : block.start + count] = block_file.labels(table)[:count]
+        here = slice(block.start, min(block.stop, images))
+        unpack(read_block(store, population, block), image_NHWC[here], label_N[here])
     return Images(image_NHWC=image_NHWC, label_N=label_N, classes=population.source.classes(images))
 
 
-def read_block(store: Store, population: Population, block: Block) -> pa.Table:
-    """The table of one block, verified.
+def read_block(store: Store, population: Population, block: Block) -> bytes:
+    """The file of one block, verified.
 
     Raises:
         IntegrityError: missing or damaged.
@@ -186,17 +208,17 @@ def read_block(store: Store, population: Population, block: Block) -> pa.Table:
     if manifest is None:
         raise IntegrityError(f"{store.root}/{address}: is missing (images {block.start} to {block.stop - 1})")
     try:
-        data = store.read(manifest, FILE)
+        return store.read(manifest, FILE)
     except IntegrityError as error:
         raise IntegrityError(f"{error} (images {block.start} to {block.stop - 1})") from error
-    return block_file.read(data)
 
 
-def _check(samples: Samples | BitSamples, population: Population, block: Block) -> None:
+def _checked(samples: Samples | BitSamples, population: Population, count: int) -> Samples | BitSamples:
     height, width, channels = population.source.shape
     shape = (height, width, channels) if samples.level is None else (height, -(-width // 8))
-    expected = (block.stop - block.start, *shape)
+    expected = (count, *shape)
     assert samples.stored.shape == expected, f"{population.slug}: gave {samples.stored.shape}, declared {expected}"
     assert samples.stored.dtype == np.uint8, f"{population.slug}: gave {samples.stored.dtype}"
     labels = population.source.labels_an_image
     assert samples.label_B.shape[1:] == (() if labels == 1 else (labels,)), f"{population.slug}: declared {labels}"
+    return samples
