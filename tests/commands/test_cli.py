@@ -430,7 +430,8 @@ def test_show_says_what_an_image_takes_in_a_block(tmp_path, store, capsys):
     words = ["show", "1p-frac", "--set", "size_px=64", "--set", "points=3000", "--images", "64", "--seed", "2"]
     facts = json.loads(done([*words, "--out", str(tmp_path / "x.png"), "--json"], capsys))
     population = Population.of(source, 2)
-    manifest = render_block(store, population, population.blocks(64)[0])
+    render_block(store, population, population.blocks(64)[0])
+    manifest = store.manifest(population.block_address(0), population)
     assert 64 * facts["block_bytes_per_image"] == pytest.approx(len(store.read(manifest, FILE)), abs=64)
 
 

@@ -24,7 +24,12 @@ def packed(samples, cuts=()):
         pixels = "image_BHWC" if samples.level is None else "bits_BHX"
         changes[pixels] = getattr(samples, pixels)[start:stop]
         parts.append((np.arange(10 + start, 10 + stop), dataclasses.replace(samples, **changes)))
-    return bytes(block_file.pack(parts))
+    sink = io.BytesIO()
+    block_file.pack(parts, sink)
+    data = sink.getvalue()
+    if not cuts:
+        assert block_file.packed_bytes(np.arange(10, 10 + ends[0]), samples) == len(data)
+    return data
 
 
 def unpacked(data, shape, count, labels=()):

@@ -6,14 +6,13 @@ import heapq
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from scaleback.cluster import failures, runtime
 from scaleback.core.ahead import ahead
 from scaleback.core.errors import InputError, RunError
 from scaleback.core.store import Store
-from scaleback.sources.population import Block, Drawn, Population, draw_block, missing_blocks, publish_block
+from scaleback.sources.population import Block, Population, drawn_block, missing_blocks
 
 MOST_BLOCKS_A_TASK, TASKS_A_CORE = 16, 2
 """A core idles for a tenth of a second and more between two tasks of Ray Data, so a task makes many blocks where there
@@ -95,37 +94,30 @@ class _RenderBlocks:
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         work = [(Population.parse(one["population"]), Block(*one["block"])) for one in json.loads(row["item"])]
-        return ahead(self._published, self._drawn(work))  # a block is published while the next is drawn
+        return ahead(_published, self._drawn(work))  # a block is published while the next is drawn
 
-    def _drawn(self, work: Sequence[Work]) -> Iterator[_Made]:
+    def _drawn(self, work: Sequence[Work]) -> Iterator[_Drawn]:
         for population, block in work:
-            with ExitStack() as lease:
-                address = population.block_address(block.number)
-                lease.enter_context(self._store.lease(address))
-                made = _Made(population, block)
+            with ExitStack() as stack:
+                address, failed = population.block_address(block.number), ""
+                stack.enter_context(self._store.lease(address))
                 try:
                     if self._store.manifest(address, population) is None:
-                        made.drawn = draw_block(population, block)
+                        stack.enter_context(drawn_block(self._store, population, block))
                 except (RunError, InputError) as error:
                     failures.record(self._store, population.address, error)
-                    made.failed = f"{population.address} failed: {type(error).__name__}: {error}"
-                made.lease = lease.pop_all()
-                yield made
-
-    def _published(self, made: _Made) -> dict[str, Any]:
-        population, block = made.population, made.block
-        with made.lease:
-            if made.drawn is not None:
-                publish_block(self._store, population, block, made.drawn)
-        return {"address": population.address, "images": block.stop - block.start, "failed": made.failed}
+                    failed = f"{population.address} failed: {type(error).__name__}: {error}"
+                row = {"address": population.address, "images": block.stop - block.start, "failed": failed}
+                yield _Drawn(row, stack.pop_all())
 
 
-@dataclass(slots=True)
-class _Made:
-    """What came of a block; its lease is held until it is published."""
+class _Drawn(NamedTuple):
+    """A block, and what is to be done to publish it and then to give its lease back."""
 
-    population: Population
-    block: Block
-    drawn: Drawn | None = None
-    failed: str = ""
-    lease: ExitStack = field(default_factory=ExitStack)
+    row: dict[str, Any]
+    publish: ExitStack
+
+
+def _published(drawn: _Drawn) -> dict[str, Any]:
+    drawn.publish.close()
+    return drawn.row

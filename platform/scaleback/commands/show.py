@@ -20,7 +20,7 @@ from scaleback.scaling.distinctness import Distinctness, distinctness
 from scaleback.scaling.figures import contact_sheet
 from scaleback.sources import SOURCES, AnySource, Source
 from scaleback.sources.base import Reader
-from scaleback.sources.block_file import pack
+from scaleback.sources.block_file import packed_bytes
 from scaleback.study.axes import parse_value
 
 COLUMNS, SIDE_PX = 8, 96
@@ -88,7 +88,7 @@ def _look(reader: Reader, source: Source, images: int) -> _Seen:
         begun = time.perf_counter()
         samples = reader(index_B)
         seen.seconds += time.perf_counter() - begun
-        seen.block_bytes += pack([(index_B, samples)]).nbytes
+        seen.block_bytes += packed_bytes(index_B, samples)
         image_BHWC = samples.image_BHWC
         seen.lit += float((image_BHWC > 0).any(axis=3).mean(axis=(1, 2)).sum())
         seen.thumbnails.append(_small(image_BHWC, images))

@@ -13,10 +13,10 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pyarrow import ArrowException
 from pyarrow import fs as arrow_fs
@@ -75,7 +75,7 @@ class Store:
         """The path of a file below the root, as this store's file system knows it."""
         return f"{self._base}/{name}"
 
-    def put(self, name: str, data: bytes | memoryview) -> None:
+    def put(self, name: str, data: bytes) -> None:
         """Publish one file atomically; an older one of that name is replaced."""
         path = self.path(name)
         with self._told(name, f"cannot write {len(data):,} bytes"):
@@ -84,6 +84,22 @@ class Store:
                 return
             with self._fs.open_output_stream(path) as stream:
                 stream.write(data)
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Writing]:
+        """Publish one file that is written piece by piece; on a local disk nothing is there if the body raises."""
+        with contextlib.ExitStack() as finish:
+            with self._told(name, "cannot be written"):
+                if self.local:
+                    file = finish.enter_context(_temporary(self.path(name)))
+                else:
+                    file = finish.enter_context(self._fs.open_output_stream(self.path(name)))
+            yield Writing(file, lambda: self._told(name, "cannot be written"))
+            with self._told(name, "cannot be written"):
+                if self.local:
+                    _sync(file)
+                    os.replace(file.name, self.path(name))
+                finish.close()
 
     def get(self, name: str) -> bytes | None:
         """The bytes of a file, or None if there is none."""
@@ -133,16 +149,21 @@ class Store:
     # Artifacts ------------------------------------------------------------------------------------------------------
 
     def publish(
-        self, address: str, files: Mapping[str, bytes | memoryview], *, spec: Spec, record: Mapping[str, Any]
+        self, address: str, files: Mapping[str, bytes | Writing], *, spec: Spec, record: Mapping[str, Any]
     ) -> Manifest:
-        """Write all files, then the manifest; only then does the artifact exist."""
+        """Write the files that are not written yet, then the manifest; only then does the artifact exist."""
+        stated = {}
         for name, data in files.items():
-            self.put(f"{address}/{name}", data)
+            if isinstance(data, bytes):
+                self.put(f"{address}/{name}", data)
+                stated[name] = {"bytes": len(data), "sha256": _sha256(data)}
+            else:
+                stated[name] = data.stated
         manifest = Manifest(
             address=address,
             spec=spec.plain(),
             fingerprint=spec.fingerprint,
-            files={name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()},
+            files=stated,
             record=dict(record),
         )
         body = {field: getattr(manifest, field) for field in Manifest.__slots__}
@@ -230,38 +251,74 @@ class Store:
         return self.get(name) == data
 
 
+class Writing:
+    """A file on its way to storage, counted and summed up as it is written; what pyarrow asks of a file."""
+
+    closed = False
+
+    def __init__(self, file: Any, told: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+        self._file, self._told = file, told
+        self._bytes, self._sha256 = 0, hashlib.sha256()
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """Size and checksum of what was written."""
+        return {"bytes": self._bytes, "sha256": self._sha256.hexdigest()}
+
+    def write(self, data: Any) -> int:
+        """The next piece."""
+        self._sha256.update(data)
+        self._bytes += len(data)
+        with self._told():
+            self._file.write(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self._bytes
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
 @contextlib.contextmanager
-def _temporary(path: str, data: bytes | memoryview) -> Iterator[str]:
-    """A synced file beside ``path`` that is gone at the end, whatever happens."""
-    temporary = f"{path}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
+def _temporary(path: str) -> Iterator[IO[bytes]]:
+    """A new file beside ``path`` that is gone at the end, whatever happens."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    name = f"{path}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
+        with open(name, "wb") as file:
+            yield file
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(name)
 
 
-def _put_local(path: str, data: bytes | memoryview) -> None:
-    with _temporary(path, data) as temporary:
-        os.replace(temporary, path)
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _put_local(path: str, data: bytes) -> None:
+    with _temporary(path) as file:
+        file.write(data)
+        _sync(file)
+        os.replace(file.name, path)
 
 
 def _create_local(path: str, data: bytes) -> bool:
     """A link fails if the name is taken, and the name never stands for half a file."""
-    with _temporary(path, data) as temporary:
+    with _temporary(path) as file:
+        file.write(data)
+        _sync(file)
         try:
-            os.link(temporary, path)
+            os.link(file.name, path)
         except FileExistsError:
             return False
     return True
 
 
-def _sha256(data: bytes | memoryview) -> str:
+def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 

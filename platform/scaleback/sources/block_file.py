@@ -8,6 +8,7 @@ words that are not zero, and a bit for every word that says whether it is. Measu
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
@@ -26,9 +27,13 @@ LEVEL = b"level"
 """In the file's metadata where pixels are bits: the value of a set one."""
 
 
-def pack(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]]) -> memoryview:
-    """The file that holds these images, given by index and a batch at a time; a batch is a row group."""
-    sink = pa.BufferOutputStream()
+def pack(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]], sink: Any) -> None:
+    """Write the file that holds these images, given by index and a batch at a time; a batch is a row group.
+
+    Args:
+        batches: indices and images.
+        sink: an open file.
+    """
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
         for index_B, samples in batches:
@@ -39,7 +44,13 @@ def pack(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]]) -> m
                 options = {"compression": ways, "use_dictionary": False, "write_statistics": False}
                 writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, **options))
             writer.write_table(table)
-    return memoryview(sink.getvalue())
+
+
+def packed_bytes(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> int:
+    """Size of the file that holds these images."""
+    sink = io.BytesIO()
+    pack([(index_B, samples)], sink)
+    return sink.tell()
 
 
 def _table(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> pa.Table:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Self, cast
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scaleback.core.errors import DataError, IntegrityError
 from scaleback.core.spec import Spec
-from scaleback.core.store import Manifest, Store
+from scaleback.core.store import Store
 from scaleback.sources import AnySource
 from scaleback.sources.base import BitSamples, FreshReader, Reader, Samples, Source
 from scaleback.sources.block_file import FILE, pack, unpack
@@ -140,46 +141,36 @@ def reader(population: Population) -> Reader:
     return population.source.open(population.seed)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Drawn:
-    """A block that is not published yet."""
-
-    file: memoryview
-    record: dict[str, Any]
-
-
-def draw_block(population: Population, block: Block) -> Drawn:
-    """Make one block; the same bytes whoever does it.
+@contextmanager
+def drawn_block(store: Store, population: Population, block: Block) -> Iterator[None]:
+    """Make one block, the same bytes whoever does it; it is published when the context ends.
 
     Raises:
         RenderError: an image cannot be drawn.
     """
     begun = time.perf_counter()
-    open_reader = reader(population)
+    address, open_reader = population.block_address(block.number), reader(population)
     # Little at a time: memory that is used again is many times faster than memory that is new.
     together = max(1, BATCH_BYTES // population.source.image_bytes)
     starts = range(block.start, block.stop, together)
     indices = (np.arange(start, min(start + together, block.stop)) for start in starts)
-    file = pack((index_B, _checked(open_reader(index_B), population, len(index_B))) for index_B in indices)
-    record = {
-        "start": block.start,
-        "stop": block.stop,
-        "shape": list(population.source.shape),
-        "population": dict(open_reader.record),
-        "seconds": time.perf_counter() - begun,
-    }
-    return Drawn(file=file, record=record)
+    with store.writing(f"{address}/{FILE}") as file:
+        pack(((index_B, _checked(open_reader(index_B), population, len(index_B))) for index_B in indices), file)
+        record = {
+            "start": block.start,
+            "stop": block.stop,
+            "shape": list(population.source.shape),
+            "population": dict(open_reader.record),
+            "seconds": time.perf_counter() - begun,
+        }
+        yield
+    store.publish(address, {FILE: file}, spec=population, record=record)
 
 
-def publish_block(store: Store, population: Population, block: Block, drawn: Drawn) -> Manifest:
-    """Put a block where it belongs."""
-    address = population.block_address(block.number)
-    return store.publish(address, {FILE: drawn.file}, spec=population, record=drawn.record)
-
-
-def render_block(store: Store, population: Population, block: Block) -> Manifest:
+def render_block(store: Store, population: Population, block: Block) -> None:
     """Make one block and publish it."""
-    return publish_block(store, population, block, draw_block(population, block))
+    with drawn_block(store, population, block):
+        pass
 
 
 def load_images(store: Store, population: Population, images: int) -> Images:
