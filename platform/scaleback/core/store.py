@@ -307,10 +307,13 @@ def _put_local(path: str, data: bytes) -> None:
 
 
 def _create_local(path: str, data: bytes) -> bool:
-    """A link fails if the name is taken, and the name never stands for half a file."""
+    """A link fails if the name is taken, and the name never stands for half a file.
+
+    It need not outlive a power cut, so nothing is synced: who holds a lease is gone then, too.
+    """
     with _temporary(path) as file:
         file.write(data)
-        _sync(file)
+        file.flush()
         try:
             os.link(file.name, path)
         except FileExistsError:

@@ -102,13 +102,13 @@ def _labels(table: pa.Table) -> NDArray[np.int64]:
 
 def _squeezed(bits_BX: NDArray[np.uint8]) -> tuple[pa.Array, pa.Array]:
     """Which words are not zero, and those words."""
+    from scaleback.sources.kernels.squeeze import squeezed
+
     if bits_BX.shape[1] % 8:
         bits_BX = np.pad(bits_BX, ((0, 0), (0, -bits_BX.shape[1] % 8)))
-    words_BK = np.ascontiguousarray(bits_BX).view(np.uint64)
-    occupied_BK = words_BK != 0
-    ends = np.concatenate([[0], 8 * occupied_BK.sum(axis=1).cumsum()]).astype(np.int32)
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(words_BK[occupied_BK])]
-    return _rows(np.packbits(occupied_BK, axis=1)), pa.Array.from_buffers(pa.binary(), len(words_BK), buffers)
+    occupied_BX, end_B, word_N = squeezed(np.ascontiguousarray(bits_BX).view(np.uint64))
+    buffers = [None, pa.py_buffer(end_B), pa.py_buffer(word_N)]
+    return _rows(occupied_BX), pa.Array.from_buffers(pa.binary(), len(bits_BX), buffers)
 
 
 def _binary(column: pa.ChunkedArray, rows: int) -> NDArray[np.uint8]:
