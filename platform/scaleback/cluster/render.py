@@ -14,7 +14,7 @@ from scaleback.core.errors import InputError, RunError
 from scaleback.core.store import Store
 from scaleback.sources.population import Block, Population, drawn_block, missing_blocks
 
-MOST_BLOCKS_A_TASK, TASKS_A_CORE = 16, 2
+MOST_BLOCKS_A_TASK, TASKS_A_CORE = 4, 4
 """A core idles for a tenth of a second and more between two tasks of Ray Data, so a task makes many blocks where there
 are many; two tasks a core even out how fast cores are."""
 
@@ -60,7 +60,8 @@ def render(
 
 def even_tasks(blocks: Sequence[Work], places: int) -> list[list[Work]]:
     """Blocks dealt to tasks of about as many images each: the largest first, each to the task that has least."""
-    count = max(-(-len(blocks) // MOST_BLOCKS_A_TASK), min(len(blocks), TASKS_A_CORE * places))
+    rounds = max(TASKS_A_CORE, -(-len(blocks) // (MOST_BLOCKS_A_TASK * places)))  # as many tasks for each place
+    count = min(len(blocks), rounds * places)
     tasks: list[list[Work]] = [[] for _ in range(count)]
     least = [(0, number) for number in range(count)]
     for work in sorted(blocks, key=lambda work: work[1].start - work[1].stop):
