@@ -8,7 +8,6 @@ words that are not zero, and a bit for every word that says whether it is. Measu
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
@@ -48,9 +47,28 @@ def pack(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]], sink
 
 def packed_bytes(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> int:
     """Size of the file that holds these images."""
-    sink = io.BytesIO()
+    sink = _Counter()
     pack([(index_B, samples)], sink)
     return sink.tell()
+
+
+class _Counter:
+    """A file that keeps nothing but its size."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def write(self, data: Any) -> int:
+        self._bytes += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def flush(self) -> None:
+        pass
 
 
 def _table(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> pa.Table:
