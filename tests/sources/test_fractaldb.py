@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from scaleback.core import seeds
 from scaleback.core.errors import RenderError
 from scaleback.sources import fractaldb, ifs
 from scaleback.sources.fractaldb import OFDB, FractalDB
@@ -39,6 +40,22 @@ def test_a_category_is_the_first_candidate_that_fills_enough(reader):
         assert chaos.point_fill(canvas, loose) >= fill
     assert (tried[-1] == reader.system(1)).all()
     assert not np.array_equal(tried[0], tried[-1])
+
+
+def test_the_search_in_lanes_finds_what_the_exact_one_finds(reader):
+    canvas = chaos.point_canvas(size_px=512, points=100_000, pad_px=6)
+    for category in range(2):
+        rng = seeds.generator("fractaldb category", 0, category)
+        fills = []
+        while not fills or fills[-1][0] < 0.2:
+            system = ifs.uniform_system(rng)
+            fills.append((chaos.point_fill(canvas, system), system))
+        assert (reader.system(category) == fills[-1][1]).all()
+    # At a bound that is a candidate's own rate, the exact one decides: it is enough, and a pixel more is not.
+    fill, system = max(fills[:-1], key=lambda one: one[0])
+    for more, same in ((0, True), (1 / 512**2, False)):
+        bound = SMALL.model_copy(update={"search_min_fill": fill + more})
+        assert np.array_equal(bound.open(0).system(category), system) == same
 
 
 def test_a_category_depends_on_no_other(reader):
