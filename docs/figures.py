@@ -10,12 +10,17 @@ from scaleback.core.store import Store
 from scaleback.scaling.figures import curve
 from scaleback.sources import Source
 from scaleback.sources.dead_leaves import DeadLeaves
-from scaleback.sources.fractaldb import OFDB
+from scaleback.sources.exfractaldb import ExFractalDB
+from scaleback.sources.fractal_scenes import MultiClassFractals, MultiInstanceFractals
+from scaleback.sources.fractaldb import OFDB, FractalDB
+from scaleback.sources.moire import Moire
 from scaleback.sources.one_fractal import OnePFrac
 from scaleback.sources.one_photo import OnePhoto
 from scaleback.sources.perlin import Perlin
 from scaleback.sources.point_cloud import PointCloud
+from scaleback.sources.rcdb import RCDB
 from scaleback.sources.spectrum import Spectrum
+from scaleback.sources.visual_atom import VisualAtom
 from scaleback.study.files import load_study
 from scaleback.study.gather import gather
 
@@ -23,13 +28,20 @@ HERE = Path(__file__).resolve().parent
 SIDE, IMAGES, MARGIN = 72, 8, 150
 SHOWN: dict[str, Source] = {
     "1p-frac": OnePFrac(size_px=288, delta=0.3, mask="fill", base_min_fill=0.15),
+    "fractaldb": FractalDB(size_px=288, categories=2),
     "ofdb": OFDB(size_px=288),
+    "exfractaldb": ExFractalDB(categories=8, points=40_000),
+    "rcdb": RCDB(categories=8),
+    "visual-atom": VisualAtom(categories=8),
+    "multi-class-fractals": MultiClassFractals(categories=8),
+    "multi-instance-fractals": MultiInstanceFractals(categories=8),
     "one-photo": OnePhoto(size_px=288),
     "one-photo, rgb, elastic": OnePhoto(size_px=288, look="rgb", warp="elastic", delta=0.3),
     "point-cloud": PointCloud(size_px=288, points=20_000),
     "spectrum": Spectrum(size_px=144),
     "perlin": Perlin(size_px=144),
     "dead-leaves": DeadLeaves(size_px=144),
+    "moire": Moire(size_px=144),
 }
 
 

@@ -51,11 +51,12 @@ def gradient_noise(angle_YX: NDArray[np.float64], size: int) -> NDArray[np.float
     at = (np.arange(size) + 0.5) * cells / size
     cell, inside = np.floor(at).astype(int), at % 1
     blend = inside**3 * (inside * (6 * inside - 15) + 10)
+    sin_YX, cos_YX = np.sin(angle_YX), np.cos(angle_YX)
     corners = []
     for down in (0, 1):
         for across in (0, 1):
-            angle_HW = angle_YX[np.ix_(cell + down, cell + across)]
-            corners.append(np.sin(angle_HW) * (inside - down)[:, None] + np.cos(angle_HW) * (inside - across))
+            sin_HW, cos_HW = (at_node[cell + down][:, cell + across] for at_node in (sin_YX, cos_YX))
+            corners.append(sin_HW * (inside - down)[:, None] + cos_HW * (inside - across))
     top = corners[0] + blend * (corners[1] - corners[0])
     bottom = corners[2] + blend * (corners[3] - corners[2])
     noise_HW: NDArray[np.float64] = top + blend[:, None] * (bottom - top)
