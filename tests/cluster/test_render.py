@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from scaleback.cluster.render import even_tasks, render
+from scaleback.cluster.render import MOST_BLOCKS_A_TASK, guided_tasks, render
 from scaleback.core.errors import RunError
 from scaleback.core.store import Store
 from scaleback.sources.named import Digits
@@ -12,17 +12,21 @@ from scaleback.sources.population import Block, Population, load_images, missing
 pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
-def test_tasks_are_even_and_hold_every_block_once():
+@pytest.mark.parametrize("places", [1, 2, 7, 100])
+def test_tasks_get_shorter_and_hold_every_block_once(places):
     population = Population.of(Digits(), 0)
-    sizes = [64, 64, 128, 256, 512, *[1_024] * 30, 200]
+    sizes = [64, 64, 128, 256, 512, *[1_024] * 60, 200]
     blocks = [(population, Block(number, 0, size)) for number, size in enumerate(sizes)]
-    for places in (1, 2, 7):
-        tasks = even_tasks(blocks, places)
-        assert sorted(block.number for task in tasks for _, block in task) == list(range(len(sizes)))
-        images = [sum(block.stop for _, block in task) for task in tasks]
-        assert len(tasks) == max(3 if places == 1 else 4, 2 * places)
-        assert max(images) - min(images) <= 1_024
-    assert len(even_tasks(blocks[:1], 8)) == 1
+    tasks = guided_tasks(blocks, places)
+    assert sorted(block.number for task in tasks for _, block in task) == list(range(len(sizes)))
+    images = [sum(block.stop for _, block in task) for task in tasks]
+    assert images == sorted(images, reverse=True)
+    assert max(map(len, tasks)) <= MOST_BLOCKS_A_TASK
+    assert images[-1] <= 1_024
+    # No task is longer than what its place would have to wait for at the end.
+    for number, count in enumerate(images):
+        assert count <= max(1_024, sum(images[number:]) / places)
+    assert guided_tasks(blocks[:1], places) == [blocks[:1]]
 
 
 def files(store, folder="render"):

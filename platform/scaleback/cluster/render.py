@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple, TypeAlias
@@ -14,9 +14,10 @@ from scaleback.core.errors import InputError, RunError
 from scaleback.core.store import Store
 from scaleback.sources.population import Block, Population, drawn_block, missing_blocks
 
-MOST_BLOCKS_A_TASK, TASKS_A_CORE = 4, 4
-"""A core idles for a tenth of a second and more between two tasks of Ray Data, so a task makes many blocks where there
-are many; two tasks a core even out how fast cores are."""
+MOST_BLOCKS_A_TASK, SHARE = 16, 2
+"""A core idles for a tenth of a second and more between two tasks of Ray Data, so a task makes many blocks while there
+are many: one ``SHARE``-th of what is left for each core. Short tasks come last, so that all cores end together (guided
+self-scheduling, Polychronopoulos and Kuck, 1987)."""
 
 Work: TypeAlias = tuple[Population, Block]
 Progress = Callable[[int, int], None]
@@ -50,7 +51,7 @@ def render(
     progress(0, total)
     for wants_gpu, share in by_gpu.items():
         places = int(resources.get("GPU" if wants_gpu else "CPU", 1))
-        for row in _rows(store, even_tasks(share, places), wants_gpu):
+        for row in _rows(store, guided_tasks(share, places), wants_gpu):
             if row["failed"]:
                 failed[row["address"]] = RunError(row["failed"])
             done += int(row["images"])
@@ -58,16 +59,19 @@ def render(
     return failed
 
 
-def even_tasks(blocks: Sequence[Work], places: int) -> list[list[Work]]:
-    """Blocks dealt to tasks of about as many images each: the largest first, each to the task that has least."""
-    rounds = max(TASKS_A_CORE, -(-len(blocks) // (MOST_BLOCKS_A_TASK * places)))  # as many tasks for each place
-    count = min(len(blocks), rounds * places)
-    tasks: list[list[Work]] = [[] for _ in range(count)]
-    least = [(0, number) for number in range(count)]
-    for work in sorted(blocks, key=lambda work: work[1].start - work[1].stop):
-        images, number = heapq.heappop(least)
-        tasks[number].append(work)
-        heapq.heappush(least, (images + work[1].stop - work[1].start, number))
+def guided_tasks(blocks: Sequence[Work], places: int) -> list[list[Work]]:
+    """Blocks, the largest first, in tasks that hold ever fewer images."""
+    waiting = deque(sorted(blocks, key=lambda work: work[1].start - work[1].stop))
+    left = sum(block.stop - block.start for _, block in blocks)
+    tasks: list[list[Work]] = []
+    while waiting:
+        task: list[Work] = []
+        images, fair = 0, left / (SHARE * places)
+        while waiting and len(task) < MOST_BLOCKS_A_TASK and (not task or images < fair):
+            task.append(waiting.popleft())
+            images += task[-1][1].stop - task[-1][1].start
+        tasks.append(task)
+        left -= images
     return tasks
 
 
