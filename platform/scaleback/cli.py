@@ -113,7 +113,8 @@ def _study_parser(verb: str, *, named: bool) -> _Parser:
     if named:
         parser.add_argument("study", nargs="?", default=None, help="name of a file in jobs/, or a path (.py, .yaml)")
     where = _where(parser)
-    where.add_argument("--stream", action="store_true", help="draw images while training reads them; store none")
+    if verb in ("plan", "run", "status"):
+        where.add_argument("--stream", action="store_true", help="draw images while training reads them; store none")
     what = parser.add_argument_group("what is studied")
     what.add_argument("--axis", action="append", default=[], metavar="FIELD=VALUES", help=AXIS_HELP)
     what.add_argument("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE", help=SET_HELP)
@@ -174,7 +175,6 @@ def _source_parser(verb: str, *, images: int, out: str) -> _Parser:
 def _doctor_parser() -> _Parser:
     parser = _Parser(prog="scaleback doctor", description=VERBS["doctor"], allow_abbrev=False)
     _where(parser)
-    parser.set_defaults(stream=False)
     parser.add_argument(
         "--repair", action="store_true", help="remove damaged artifacts, so that a run makes them again"
     )

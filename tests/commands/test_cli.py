@@ -18,7 +18,7 @@ from PIL import Image
 
 from scaleback.cli import STUDY_VERBS, VERBS, main
 from scaleback.commands import show
-from scaleback.sources import SOURCES
+from scaleback.sources import REAL_SOURCES, SOURCES
 from scaleback.sources.population import FILE, Population, render_block
 from scaleback.study.axes import parse_value
 from scaleback.study.files import load_study, study_from_yaml, study_to_yaml
@@ -423,6 +423,17 @@ def test_show_measures_how_far_classes_are_apart(tmp_path, capsys):
     said = done([*words, str(tmp_path / "x.png")], capsys)
     assert "mean difference between classes 15.0 of 255, within a class 0.0 (of 6 images)" in said
     assert "nearest other class at 0.67 of that, the nearest two at 0.50" in said
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SOURCES if kind not in (*REAL_SOURCES, "mixture")])
+def test_every_source_that_is_made_can_be_shown(kind, tmp_path, capsys):
+    source = SOURCES[kind].example(tmp_path)
+    fields = [f"--set={name}={json.dumps(value)}" for name, value in source.plain().items() if name != "kind"]
+    images = min(6, source.available() or 6)
+    words = ["show", kind, *fields, "--images", str(images), "--out", str(tmp_path / "x.png"), "--json"]
+    facts = json.loads(done(words, capsys))
+    assert facts["distinctness"]["images"] == images
+    assert facts["distinctness"]["between"] > 0
 
 
 def test_show_says_what_an_image_takes_in_a_block(tmp_path, store, capsys):

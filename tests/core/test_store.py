@@ -124,6 +124,50 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(store, monkeypatch):
     assert os.listdir(store.path("render/x")) == []
 
 
+@pytest.mark.parametrize("where", ["store", "bucket"])
+def test_a_file_written_piece_by_piece_is_the_file_of_its_pieces(where, request):
+    store = request.getfixturevalue(where)
+    pieces = [b"abc" * 1_000, memoryview(b"de"), b""]
+    with store.writing("render/x/a.bin") as file:
+        for piece in pieces:
+            assert file.write(piece) == len(piece)
+        assert file.tell() == 3_002
+        if store.local:
+            assert store.files("render") == []  # nothing under its name until the end
+    published = store.publish("render/x", {"a.bin": file, "b.bin": b"f"}, spec=Thing(), record={})
+    assert store.manifest("render/x", Thing()) == published
+    assert store.read(published, "a.bin") == b"".join(pieces)
+    assert published.files["a.bin"] == {"bytes": 3_002, "sha256": hashlib.sha256(b"".join(pieces)).hexdigest()}
+    store.put("render/x/a.bin", b"abd" * 1_000 + b"de")
+    with pytest.raises(IntegrityError, match="has checksum"):
+        store.read(published, "a.bin")
+
+
+def test_a_file_whose_writer_fails_is_not_there(store):
+    store.put("render/x/a.bin", b"before")
+
+    def half():
+        with store.writing("render/x/a.bin") as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
+    assert os.listdir(store.path("render/x")) == ["a.bin"]
+    assert store.get("render/x/a.bin") == b"before"
+
+
+def test_a_disk_that_fills_up_while_a_file_is_written_is_one_line_and_leaves_nothing(store, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store_module.os, "fsync", full)
+    line = r"render/x/a\.bin: cannot be written: No space left on device"
+    with pytest.raises(StoreError, match=line), store.writing("render/x/a.bin") as file:
+        file.write(b"abc")
+    assert os.listdir(store.path("render/x")) == []
+
+
 def test_a_store_can_be_sent_to_a_worker(store):
     store.put("a", b"1")
     assert pickle.loads(pickle.dumps(store)).get("a") == b"1"

@@ -60,3 +60,12 @@ def test_two_classes_with_the_same_image_have_a_least_margin_of_zero():
     assert found.least_margin == 0
     assert found.between == pytest.approx(400 / 3)
     assert found.margin == pytest.approx(200 / 3 / (400 / 3))
+
+
+def test_images_of_several_classes_are_of_one_class_if_they_share_one():
+    image = np.array([0, 10, 30, 70], np.uint8)[:, None, None, None]
+    label = np.array([[0, 1], [1, 2], [3, -1], [0, 3]])  # 0 and 1, 0 and 3, 2 and 3 share one
+    found = distinctness(image, label)
+    assert found.within == pytest.approx((10 + 70 + 40) / 3)
+    assert found.between == pytest.approx((30 + 20 + 60) / 3)
+    assert found.least_margin == pytest.approx(20 / found.between)

@@ -79,7 +79,8 @@ def test_bytes_labels_and_facts(channels, several):
 def test_words_of_nothing_take_no_room():
     bits = np.zeros((64, 512, 64), np.uint8)
     empty = BitSamples(bits_BHX=bits, width=512, level=127, label_B=np.zeros(64, np.int64))
-    lit = BitSamples(bits_BHX=bits | np.uint8(1), width=512, level=127, label_B=np.zeros(64, np.int64))
+    noise = np.random.default_rng(0).integers(1, 256, bits.shape).astype(np.uint8)
+    lit = BitSamples(bits_BHX=noise, width=512, level=127, label_B=np.zeros(64, np.int64))
     sizes = [len(packed(samples)) for samples in (empty, lit)]
     assert sizes[0] < 64 * 50
     assert sizes[1] > bits.size
@@ -88,3 +89,16 @@ def test_words_of_nothing_take_no_room():
 def test_the_file_is_a_parquet_table_that_others_read():
     samples = Samples(image_BHWC=np.ones((3, 2, 2, 1), np.uint8), label_B=np.arange(3))
     assert pq.read_table(io.BytesIO(packed(samples))).column_names == ["index", "label", "image"]
+
+
+def test_words_are_compressed_where_that_helps_and_read_back_either_way():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (32, 64, 8)).astype(np.uint8)
+    shape = np.repeat(noise[:, :4], 16, axis=1)  # rows that repeat
+    for bits, way in ((noise, "UNCOMPRESSED"), (shape, "LZ4")):
+        data = packed(BitSamples(bits_BHX=bits, width=64, level=127, label_B=np.arange(32)))
+        group = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0)
+        columns = {group.column(place).path_in_schema: group.column(place) for place in range(group.num_columns)}
+        assert columns["image"].compression == way
+        found, _ = unpacked(data, (64, 64, 1), 32)
+        assert (np.packbits(found[..., 0] > 0, axis=2, bitorder="little") == bits).all()

@@ -75,7 +75,7 @@ def test_a_source_is_the_same_population_by_torch(source):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
-def test_a_gpu_makes_the_bytes_of_the_cpu(monkeypatch):
+def test_a_gpu_makes_the_bytes_of_the_cpu():
     rng = np.random.default_rng(0)
     base = next(systems())
     drawn = [base * rng.uniform(0.9, 1.1, base.shape) for _ in range(300)]

@@ -104,9 +104,9 @@ def _target_settings(target: str | None) -> list[str]:
     return [f"target.data={json.dumps({'kind': kind, 'path': target, **size}, ensure_ascii=False)}"]
 
 
-def placed(options: Namespace) -> tuple[Placement, Store]:
+def placed(options: Namespace, *, stream: bool = False) -> tuple[Placement, Store]:
     """The placement and the store that the options name."""
-    given = {"storage": options.storage, "render": "stream" if options.stream else None}
+    given = {"storage": options.storage, "render": "stream" if stream else None}
     placement = load_placement(options.placement, {name: value for name, value in given.items() if value})
     store = Store(_rooted(placement.storage))
     if store.local:
@@ -135,7 +135,7 @@ def plan(study: Study, options: Namespace) -> int:
     if options.fields:
         print("\n".join(f"{name} = {json.dumps(value)}" for name, value in _leaves("", study.base.plain())))
         return OK
-    placement, store = placed(options)
+    placement, store = placed(options, stream=options.stream)
     planned = plan_study(study, store, stream=placement.streams)
     facts = _facts(study, planned, placement, store)
     if options.json:
@@ -151,7 +151,7 @@ def run(study: Study, options: Namespace) -> int:
     from scaleback.cluster.progress import Progress
     from scaleback.cluster.search import run_study
 
-    placement, store = placed(options)
+    placement, store = placed(options, stream=options.stream)
     begun = time.monotonic()
     with Progress(quiet=options.quiet) as progress:
         outcome = run_study(study, store, placement, progress, retry=options.retry_failed)
@@ -182,7 +182,7 @@ def status(study: Study, options: Namespace) -> int:
     """Print how far a study is."""
     from scaleback.core.lease import held
 
-    placement, store = placed(options)
+    placement, store = placed(options, stream=options.stream)
     planned = plan_study(study, store, stream=placement.streams)
     facts = {
         "study": study.name,

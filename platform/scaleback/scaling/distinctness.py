@@ -17,7 +17,7 @@ BLOCK_VALUES = 4_096
 class Distinctness:
     """Distances between images: the mean over all values of a pixel difference without its sign, 0 to 255.
 
-    An image without a label is a class of its own.
+    An image without a label is a class of its own; images of several classes are of one class if they share one.
     """
 
     images: int
@@ -34,13 +34,13 @@ class Distinctness:
 
 
 def distinctness(image_NHWC: NDArray[np.uint8], label_N: NDArray[np.int64]) -> Distinctness:
-    """Compare every image with every other."""
+    """Compare every image with every other; labels are (N,), or (N, L) where an image may show L classes."""
     from scipy.spatial.distance import squareform
 
     count = len(image_NHWC)
     first_P, second_P = np.triu_indices(count, 1)
     distance_P = _distances(image_NHWC.reshape(count, -1))
-    same_P = (label_N[first_P] == label_N[second_P]) & (label_N[first_P] >= 0)
+    same_P = _related(label_N.reshape(count, -1))[first_P, second_P]
     between, within = (float(distance_P[chosen].mean()) if chosen.any() else None for chosen in (~same_P, same_P))
     margin_N = None
     if between:
@@ -53,6 +53,14 @@ def distinctness(image_NHWC: NDArray[np.uint8], label_N: NDArray[np.int64]) -> D
         margin=None if margin_N is None else float(margin_N.mean()),
         least_margin=None if margin_N is None else float(margin_N.min()),
     )
+
+
+def _related(label_NL: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N, N) which images have a class in common."""
+    shown_NK = label_NL[:, :, None] == np.unique(label_NL[label_NL >= 0])
+    member_NK = shown_NK.any(axis=1).astype(np.float32)
+    related_NN: NDArray[np.bool_] = member_NK @ member_NK.T > 0
+    return related_NN
 
 
 def _distances(value_NX: NDArray[np.uint8]) -> NDArray[np.float64]:

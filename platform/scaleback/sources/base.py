@@ -155,3 +155,17 @@ class Source(Spec, ABC):
     @abstractmethod
     def example(cls, scratch: Path) -> Self:
         """A small instance for the contract tests; files it needs go into ``scratch``."""
+
+
+class BitSource(Source):
+    """Square gray pictures of two values, which blocks keep as bits."""
+
+    size_px: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.size_px, self.size_px, 1
+
+    @property
+    def image_bytes(self) -> int:
+        return bit_bytes(self.size_px)

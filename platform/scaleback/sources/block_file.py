@@ -1,9 +1,10 @@
 """The file of a block: a Parquet table, a row an image, with its index, labels, pixels and facts.
 
 Pixels of bytes are one binary value a row, with zstd. Pictures of bits are mostly words of nothing: a row holds the
-words that are not zero, and a bit for every word that says whether it is. Measured by ``jobs/bench_render.py`` on
-1p-frac at 512 px, where drawing takes 0.2 ms: 14 KB and 0.03 ms an image for the whole file. For the pixels alone lz4
-on bits takes 12 KB and 0.06 ms, zstd on bits 9 KB and 0.09 ms, zstd on bytes 14 KB and 0.3 ms, PNG 21 KB and 3 ms.
+words that are not zero, with lz4 where that helps, and a bit for every word that says whether it is. Measured by
+``jobs/bench_render.py`` on 1p-frac at 512 px, where drawing takes 0.2 ms: 14 KB and 0.03 ms an image for the whole
+file. For the pixels alone lz4 on bits takes 12 KB and 0.06 ms, zstd on bits 9 KB and 0.09 ms, zstd on bytes 14 KB and
+0.3 ms, PNG 21 KB and 3 ms.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from scaleback.sources.base import BitSamples, Samples, from_bits
 # Shapes: B images of a block, H rows, W columns, C channels, X bytes of an image, K words of 64 bits.
 
 FILE = "images.parquet"
+PROBED_BYTES, WORTH = 1 << 16, 0.8
 LEVEL = b"level"
 """In the file's metadata where pixels are bits: the value of a set one."""
 
@@ -38,11 +40,18 @@ def pack(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]], sink
         for index_B, samples in batches:
             table = _table(index_B, samples)
             if writer is None:
-                bits = samples.level is not None
-                ways = {name: "none" if name == "image" and bits else "zstd" for name in table.column_names}
+                ways = dict.fromkeys(table.column_names, "zstd")
+                if samples.level is not None:
+                    ways["image"] = _way(table)
                 options = {"compression": ways, "use_dictionary": False, "write_statistics": False}
                 writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, **options))
             writer.write_table(table)
+
+
+def _way(table: pa.Table) -> str:
+    """lz4 where the first words get clearly smaller by it: random masks make noise, which does not."""
+    words = table["image"].chunk(0).buffers()[2][:PROBED_BYTES]
+    return "lz4" if words.size and pa.Codec("lz4_raw").compress(words).size < WORTH * words.size else "none"
 
 
 def packed_bytes(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> int:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from scaleback.core import seeds
 from scaleback.core.errors import RenderError
-from scaleback.sources.base import BitSamples, Source, bit_bytes
+from scaleback.sources.base import BitSamples, BitSource
 
 # Shapes: M maps, P = 12 parameters of a map, T points of an orbit, B images of a batch, X bytes of a row of pixels.
 # A map is a, b, c, d, e, f, g, h, i, j, k, l: the rows of a 3x3 matrix, then a translation.
@@ -50,7 +50,7 @@ class Instance(NamedTuple):
     view: int
 
 
-class _Categories3D(Source):
+class _Categories3D(BitSource):
     """What both data sets share: the category search, the weights and the camera.
 
     The camera goes round the y axis at the height of the centroid and looks at it, in perspective; points that come
@@ -72,14 +72,6 @@ class _Categories3D(Source):
     view_jitter_deg: float = Field(math.pi, ge=0, le=180)
     """Views are 30 degrees apart and each image turns its own by U(-jitter, jitter). The released code draws from -pi
     to pi and then takes that for degrees; 15 makes every direction around the fractal equally likely."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.size_px, self.size_px, 1
-
-    @property
-    def image_bytes(self) -> int:
-        return bit_bytes(self.size_px)
 
     def classes(self, images: int) -> int:
         return min(images, self.categories)

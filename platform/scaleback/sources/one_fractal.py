@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from scaleback.core import seeds
 from scaleback.core.errors import Refusal, RenderError, refusal
 from scaleback.sources import ifs
-from scaleback.sources.base import BitSamples, Samples, Source, bit_bytes
+from scaleback.sources.base import BitSamples, BitSource, Samples
 
 BASE_REDRAWS = 1_000
 """A base fractal that is too sparse is redrawn this often before the spec is given up as one that cannot be drawn."""
@@ -23,7 +23,7 @@ REDRAWS = 256
 """The same for the perturbation of one image. The released code redraws for ever."""
 
 
-class OnePFrac(Source):
+class OnePFrac(BitSource):
     """Image i is one base system under perturbation i, and its class is i: n images are n classes.
 
     The base is drawn from the seed, so seeds sample over *which* fractal. Perturbations of one seed are the same draws
@@ -64,14 +64,6 @@ class OnePFrac(Source):
         if self.size_px <= 2 * self.pad_px:
             raise Refusal("size_px", refusal(f"more than twice the border of {self.pad_px} px", self.size_px))
         return self
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.size_px, self.size_px, 1
-
-    @property
-    def image_bytes(self) -> int:
-        return bit_bytes(self.size_px)
 
     @property
     def wants_gpu(self) -> bool:

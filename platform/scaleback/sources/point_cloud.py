@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from scaleback.core import seeds
-from scaleback.sources.base import BitSamples, Source, bit_bytes
+from scaleback.sources.base import BitSamples, BitSource
 
 LIT = 127
 """Gray of a point, as in FractalDB."""
@@ -19,21 +19,13 @@ REACH = 3.0
 """A Gaussian cloud is cut at so many standard deviations, where the picture ends."""
 
 
-class PointCloud(Source):
+class PointCloud(BitSource):
     """Image i is one cloud, and its class is i, as in 1p-frac."""
 
     kind: Literal["point-cloud"] = "point-cloud"
     law: Literal["gaussian", "uniform"] = "gaussian"
     points: int = Field(100_000, ge=1)
     size_px: int = Field(512, ge=16)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.size_px, self.size_px, 1
-
-    @property
-    def image_bytes(self) -> int:
-        return bit_bytes(self.size_px)
 
     def classes(self, images: int) -> int:
         return images

@@ -79,7 +79,7 @@ class BitCanvas(ABC):
             word_BX: the batch.
             noise: stream, and places in it of the whole batch; only so many of the lane's pixels are lit.
         """
-        key, index_B = noise or (0, flip_B)
+        key, index_B = noise if noise is not None else (0, np.zeros_like(flip_B))
         _light(
             self.bits_LX, lane_B, np.uint64(key), index_B.astype(np.uint64), flip_B, place_B,
             noise is not None, self._noise, self._forced, self.row_words, self.size, word_BX,
