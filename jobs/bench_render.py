@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 import numpy as np
 import pyarrow as pa
 
-from scaleback.backbones import Backbone
+from scaleback.backbones import Backbone, width_of
 from scaleback.cluster import runtime
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.render import render
@@ -34,7 +34,6 @@ from scaleback.core import seeds
 from scaleback.core.store import Store
 from scaleback.objectives.classify import Classify
 from scaleback.pretrain.loop import Training, train
-from scaleback.pretrain.run import width_of
 from scaleback.pretrain.world import World
 from scaleback.recipes import PRETRAIN_RECIPES
 from scaleback.sources import REAL_SOURCES, SOURCES, ifs
@@ -199,7 +198,13 @@ def stream_step_share(steps: int, repeats: int, cpus: int) -> float:
             learner = Classify().build(module, width=width_of(module), classes=1_000, generator=head)
             ends: list[float] = []
             training = Training(
-                learner=learner, views=1, images=images, image_px=224, channels=backbone.channels, recipe=recipe, seed=0
+                learner=learner,
+                views=recipe.views,
+                images=images,
+                image_px=224,
+                channels=backbone.channels,
+                recipe=recipe,
+                seed=0,
             )
             train(training, World(), hooks=[lambda state, ends=ends: ends.append(time.perf_counter())])
             seconds[images is stream] += list(np.diff(ends))

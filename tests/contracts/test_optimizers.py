@@ -2,14 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from scaleback.backbones import width_of
 from scaleback.core.errors import SpecError
 from scaleback.core.spec import Spec
 from scaleback.objectives import OBJECTIVES
 from scaleback.objectives.learners.base import Batch
-from scaleback.pretrain.run import width_of
 from scaleback.pretrain.state import Average, TrainState
 from scaleback.recipes.optimizers import OPTIMIZERS, SGD, AdamW, AnyOptimizer
 
@@ -46,7 +47,15 @@ def batch(step=0):
     generator = torch.Generator().manual_seed(step)
     label = torch.arange(8) % CLASSES
     view = torch.randn(8, 1, 16, 16, generator=generator)
-    return Batch(view_VBCHW=[view], label_B=label, index_B=torch.arange(8), seed=1, step=step, progress=0.0)
+    return Batch(
+        view_VBCHW=[view],
+        label_B=label,
+        index_B=torch.arange(8),
+        counter_B=np.arange(8),
+        seed=1,
+        step=step,
+        progress=0.0,
+    )
 
 
 def steps(running, count):

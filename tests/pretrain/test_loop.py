@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from scaleback.backbones import Backbone
+from scaleback.backbones import Backbone, width_of
 from scaleback.core.errors import DivergedError, PlacementError
 from scaleback.core.spec import Spec
 from scaleback.objectives import OBJECTIVES
 from scaleback.objectives.classify import Classify
 from scaleback.pretrain.checkpoint import KEPT, Checkpoints
-from scaleback.pretrain.loop import Training, fit_channels, train
-from scaleback.pretrain.run import width_of
+from scaleback.pretrain.loop import Training, fit_channels, pixels_of, train
+from scaleback.pretrain.spec import views_of
 from scaleback.pretrain.world import World
 from scaleback.recipes import Augmentation, Recipe
 from scaleback.recipes.optimizers import OPTIMIZERS, SGD, AdamW
@@ -55,9 +55,11 @@ def training(backbone, recipe=RECIPE, *, objective=None, seed=5, images=None):
     module = backbone.build(seed)
     classes = objective.classes(source_classes=CLASSES, images=len(images))
     generator = torch.Generator().manual_seed(seed)
+    learner = objective.build(module, width=width_of(module), classes=classes, generator=generator)
+    learner.prepare(pixels_of(images, np.arange(len(images)), backbone.channels))
     return Training(
-        learner=objective.build(module, width=width_of(module), classes=classes, generator=generator),
-        views=objective.views,
+        learner=learner,
+        views=views_of(objective, recipe),
         images=images,
         image_px=backbone.image_px,
         channels=backbone.channels,

@@ -145,7 +145,7 @@ def test_without_pre_training_the_weights_are_the_fresh_ones_that_a_run_starts_f
         ({"images": 0}, "images: must be greater than or equal to 1; got 0"),
         (
             {"recipe": RECIPE.plain() | {"views": [{}, {}]}},
-            "recipe.views: must be one augmentation, or one for each of the 1 views of classify; got 2",
+            "recipe.views: must be one augmentation, or one for each of the 1 kinds of view of classify; got 2",
         ),
         (
             {"recipe": RECIPE.plain() | {"batch_images": 40, "accumulate": 8}, "objective": "1p-frac"},

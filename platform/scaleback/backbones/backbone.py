@@ -58,6 +58,8 @@ class Backbone(Spec):
     depth: int | None = Field(None, ge=1)
     heads: int | None = Field(None, ge=1)
     mlp_ratio: float | None = Field(None, gt=0)
+    pool: Literal["token", "avg"] | None = None
+    """What a ViT's features are: its class token, or the mean of its patches."""
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Chance of leaving out a residual branch; makes a run depend on the number of workers."""
 
@@ -71,6 +73,8 @@ class Backbone(Spec):
                 raise Refusal("heads", refusal(f"must divide the width of {shape.width}", shape.heads))
             return self
         names = timm_names()
+        if self.pool is not None and self.model in names and not self.has_tokens:
+            raise Refusal("pool", refusal("is a choice of plain ViTs", self.pool))
         if self.model not in names:
             raise Refusal("model", unknown("timm model", self.model, names))
         try:
@@ -88,6 +92,20 @@ class Backbone(Spec):
         """Parameters and operations of one image."""
         return _vit_cost(self._vit()) if self.model in PLAIN_VITS else _counted_cost(self)
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether this is a plain ViT with absolute positions, of which patches can be hidden."""
+        return self.model in PLAIN_VITS or _is_plain_vit(self.model)
+
+    def refuse_size(self, size_px: int, field: str) -> None:
+        """Raise Refusal if the model, built for images of its own size, cannot look at views of ``size_px`` too."""
+        if self.has_tokens:
+            patch_px = self.patch_px or _patch_px(self.model)
+            if size_px % patch_px:
+                raise Refusal(field, refusal(f"size_px must divide into patches of {patch_px} px", size_px))
+        elif _takes_image_size(self.model):
+            raise Refusal(field, refusal(f"{self.model} looks at images of its own size only", size_px))
+
     def timm_arguments(self) -> dict[str, Any]:
         """Keywords of ``timm.create_model(model, **arguments)`` that make this backbone."""
         names = {
@@ -100,6 +118,8 @@ class Backbone(Spec):
         chosen = {names[field]: getattr(self, field) for field in VIT_FIELDS if getattr(self, field) is not None}
         if self.model in PLAIN_VITS or _takes_image_size(self.model):
             chosen["img_size"] = self.image_px
+        if self.pool is not None:
+            chosen["global_pool"] = self.pool
         return {"num_classes": 0, "in_chans": self.channels, "drop_path_rate": self.drop_path, **chosen}
 
     def build(self, seed: int) -> nn.Module:
@@ -157,6 +177,13 @@ def _timm() -> Any:
     return timm
 
 
+def width_of(backbone: nn.Module) -> int:
+    """Length of the features a timm model returns."""
+    width = backbone.num_features
+    assert isinstance(width, int)
+    return width
+
+
 @lru_cache(maxsize=1)
 def timm_names() -> frozenset[str]:
     """Every architecture that timm knows."""
@@ -174,6 +201,26 @@ def _takes_image_size(model: str) -> bool:
         except TypeError:
             return False
     return True
+
+
+@lru_cache(maxsize=64)
+def _is_plain_vit(model: str) -> bool:
+    import torch
+
+    with torch.device("meta"):
+        vit = _timm().create_model(model)
+    plain = type(vit).__name__ == "VisionTransformer" and type(vit.patch_embed).__name__ == "PatchEmbed"
+    return plain and vit.pos_embed is not None and vit.attn_pool is None
+
+
+@lru_cache(maxsize=64)
+def _patch_px(model: str) -> int:
+    import torch
+
+    if model in PLAIN_VITS:
+        return PLAIN_VITS[model][3]
+    with torch.device("meta"):
+        return int(_timm().create_model(model).patch_embed.patch_size[0])
 
 
 @lru_cache(maxsize=64)

@@ -41,6 +41,11 @@ class FineTune(Evaluation):
             raise Refusal("marks_images", refusal(f"must end with the budget, {self.recipe.budget_images}", marks[-1]))
         if len(self.recipe.views) != 1:
             raise Refusal("recipe.views", refusal("must be one augmentation", len(self.recipe.views)))
+        if self.recipe.views[0].size_px is not None:
+            raise Refusal("recipe.views", refusal("size_px must be left out", self.recipe.views[0].size_px))
+        if self.recipe.budget_by != "images":
+            rule = "must be left out of fine-tuning; say budget_images"
+            raise Refusal(f"recipe.budget_{self.recipe.budget_by}", rule)
         self.recipe.slice_images(1, self._objective.slice_multiple)
         return self
 
@@ -54,16 +59,16 @@ class FineTune(Evaluation):
     def score(self, task: Task) -> list[Score]:
         import torch
 
+        from scaleback.backbones import width_of
         from scaleback.core import seeds
         from scaleback.pretrain.loop import Training, train
-        from scaleback.pretrain.run import width_of
 
         generator = torch.Generator().manual_seed(seeds.key("fine-tuned head", task.seed) >> 1)
         width = width_of(task.backbone)
         learner = self._objective.build(task.backbone, width=width, classes=task.classes, generator=generator)
         training = Training(
             learner=learner,
-            views=1,
+            views=self.recipe.views,
             images=task.train,
             image_px=task.image_px,
             channels=task.channels,

@@ -38,7 +38,7 @@ class Classify(Objective):
     def slice_multiple(self) -> int:
         return 2 if self.mixup or self.cutmix else 1  # pairs are mixed
 
-    def refuse(self, *, source_classes: int | None, images: int) -> None:
+    def refuse(self, *, source_classes: int | None, images: int, batch_images: int) -> None:
         if self.labels == "source" and source_classes is None:
             raise Refusal("labels", refusal("must be index for a source without labels", self.labels))
         classes = self.classes(source_classes=source_classes, images=images)
@@ -56,7 +56,7 @@ class Classify(Objective):
 
         return Classifier(self, backbone, width=width, classes=classes, generator=generator)
 
-    def trivial_loss(self, classes: int, *, labels_an_image: int = 1) -> float:
+    def trivial_loss(self, *, classes: int, labels_an_image: int, batch_images: int) -> float:
         if labels_an_image == 1 or self.labels == "index":
             return math.log(classes)
         # The best constant answer p of the loss -(log p + (1 - n / classes) log(1 - p)) with n classes shown, of 1 to

@@ -14,15 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from scaleback.backbones import width_of
 from scaleback.core import seeds
 from scaleback.core.ahead import ahead
 from scaleback.core.errors import PlacementError, Refusal
 from scaleback.objectives.learners.base import Batch, Learner, Losses
 from scaleback.pretrain.checkpoint import Checkpoints
+from scaleback.pretrain.online import OnlineKNN
 from scaleback.pretrain.order import BatchOrder
 from scaleback.pretrain.state import Average, Row, TrainState
 from scaleback.pretrain.watch import Watch
 from scaleback.pretrain.world import World
+from scaleback.recipes import Augmentation
 from scaleback.recipes.augment import Augmenter
 from scaleback.recipes.recipe import Recipe
 from scaleback.sources.population import Images, Stream
@@ -38,12 +41,17 @@ class Training:
     """What is to be trained, on what, how."""
 
     learner: Learner
-    views: int
+    views: tuple[Augmentation, ...]
+    """What makes each view of an image."""
     images: Images | Stream
     image_px: int
     channels: int
     recipe: Recipe
+    """Its budget in image passes."""
     seed: int
+    collapse: Callable[[Sequence[Row]], str | None] = lambda rows: None
+    """Why the curve so far shows a collapse, which ends the run; None if it does not."""
+    trivial_loss: float | None = None
 
 
 Hook = Callable[[TrainState], None]
@@ -70,23 +78,33 @@ def train(
     except Refusal as error:
         raise PlacementError(f"{error.field}: {error}") from None
     optimizer = recipe.optimizer.build(learner)
-    state = TrainState(learner, optimizer, Average(learner, recipe.ema) if recipe.ema else None)
+    decayed = [group for group in optimizer.param_groups if group["weight_decay"]]
+    state = TrainState(
+        learner,
+        optimizer,
+        average=Average(learner, recipe.ema) if recipe.ema else None,
+        online=OnlineKNN(recipe.online_knn, width_of(learner.backbone), world) if recipe.online_knn else None,
+    )
     _restore(state, checkpoints, world)
     if recipe.compile:
         learner.backbone.compile()
     model = world.wrap(learner)
     assemble = _Assembler(training, world)
     order = BatchOrder(images=len(training.images), batch_images=recipe.batch_images, seed=training.seed)
-    watch = Watch(world, steps=recipe.steps, batch_images=recipe.batch_images)
+    watch = Watch(world, steps=recipe.steps, batch_images=recipe.batch_images, trivial_loss=training.trivial_loss)
     stochastic = _draws_in_forward(learner)
     learner.train()
 
-    batches = assemble(_slices(order, recipe, world, slice_images, state.step))
+    batches = assemble(_slices(order, recipe, world, slice_images, state.step, watch))
 
     for step in range(state.step, recipe.steps):
+        if training.collapse(state.rows):
+            break  # a resumed run knows it by its curve
         lr = recipe.lr_at((step + 1) * recipe.batch_images)
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
+        for group in decayed:
+            group["weight_decay"] = recipe.weight_decay_at(step / recipe.steps)
         if stochastic:
             torch.manual_seed(seeds.key("forward", training.seed, step, world.rank) >> 1)
 
@@ -96,9 +114,12 @@ def train(
                 losses: Losses = model(batch)
                 (losses.total / recipe.accumulate).backward()
             watch.add(losses, step)
+            if state.online is not None:
+                state.online.add(losses.features_BD, batch.label_B, batch.index_B, scored=batch.watched)
 
         row_due = watch.due(step + 1)
-        gradient_norm = _clip(learner, recipe.clip_norm) if recipe.clip_norm or row_due else math.nan
+        learner.before_step(step / recipe.steps)
+        gradient_norm = _clip(learner, recipe) if recipe.clip_norm or row_due else math.nan
         optimizer.step()
         optimizer.zero_grad()
         learner.after_step((step + 1) / recipe.steps)
@@ -107,7 +128,8 @@ def train(
         state.step = step + 1
 
         if row_due:
-            state.rows.append(watch.row(state.step, lr, gradient_norm, losses.features_BD))
+            row = watch.row(state.step, lr, gradient_norm, losses.features_BD)
+            state.rows.append(row if state.online is None else row | state.online.row())
             report(state.rows[-1])
         for hook in hooks:
             hook(state)
@@ -122,32 +144,34 @@ class _Slice(NamedTuple):
     step: int
     index_B: NDArray[np.int64]
     epoch_B: NDArray[np.int64]
+    watched: bool
 
 
-def _slices(order: BatchOrder, recipe: Recipe, world: World, slice_images: int, first: int) -> Iterator[_Slice]:
+def _slices(
+    order: BatchOrder, recipe: Recipe, world: World, slice_images: int, first: int, watch: Watch
+) -> Iterator[_Slice]:
     """This worker's slices from step ``first`` on."""
     for step in range(first, recipe.steps):
         index_B, epoch_B = order.batch(step)
         for micro in range(recipe.accumulate):
             start = (micro * world.size + world.rank) * slice_images
             mine = slice(start, start + slice_images)
-            yield _Slice(step, index_B[mine], epoch_B[mine])
+            yield _Slice(step, index_B[mine], epoch_B[mine], watch.due(step + 1))
 
 
 class _Assembler:
     """Makes batches of slices: picks images by index, or draws them ahead of time; augments them on the device."""
 
     def __init__(self, training: Training, world: World) -> None:
-        recipe, device = training.recipe, world.device
+        device = world.device
         if isinstance(training.images, Images):
             pixels_NCHW = _channels_first(training.images.image_NHWC, training.channels)
             self._pixels_NCHW = pixels_NCHW.to(device if _fits(pixels_NCHW, device) else "cpu")
             self._label_N = torch.from_numpy(training.images.label_N)
         self._training, self._world = training, world
-        views = recipe.views * training.views if len(recipe.views) == 1 else recipe.views
         self._augmenters = [
-            Augmenter(spec, seed=training.seed, view=number, image_px=training.image_px, device=device)
-            for number, spec in enumerate(views)
+            Augmenter(spec, seed=training.seed, view=number, image_px=spec.size_px or training.image_px, device=device)
+            for number, spec in enumerate(training.views)
         ]
 
     def __call__(self, slices: Iterator[_Slice]) -> Iterator[Batch]:
@@ -173,10 +197,19 @@ class _Assembler:
             view_VBCHW=[augment(image_BCHW, part.index_B, part.epoch_B) for augment in self._augmenters],
             label_B=label_B.to(device),
             index_B=torch.from_numpy(part.index_B).to(device),
+            counter_B=seeds.counter(part.epoch_B, part.index_B),
             seed=training.seed,
             step=part.step,
             progress=part.step / training.recipe.steps,
+            watched=part.watched,
         )
+
+
+def pixels_of(images: Images | Stream, index_N: NDArray[np.int64], channels: int) -> Tensor:
+    """Images by index as the model's channels, uint8, (N, 1 or C, H, W); of a fresh source, those of the first pass."""
+    if isinstance(images, Images):
+        return _channels_first(images.image_NHWC[index_N], channels)
+    return _channels_first(images.draw(index_N, 0 * index_N).image_BHWC, channels)
 
 
 def _channels_first(image_NHWC: NDArray[np.uint8], channels: int) -> Tensor:
@@ -217,9 +250,14 @@ def _precision(recipe: Recipe, world: World) -> torch.autocast:
     return torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
 
 
-def _clip(learner: nn.Module, norm: float | None) -> float:
-    """Clip the whole gradient; returns its norm before."""
-    return float(nn.utils.clip_grad_norm_(learner.parameters(), math.inf if norm is None else norm))
+def _clip(learner: nn.Module, recipe: Recipe) -> float:
+    """Clip the gradient, as a whole or each parameter's; returns the norm of the whole before."""
+    norm = math.inf if recipe.clip_norm is None or recipe.clip_each else recipe.clip_norm
+    whole = float(nn.utils.clip_grad_norm_(learner.parameters(), norm))
+    if recipe.clip_each and recipe.clip_norm is not None:
+        for parameter in learner.parameters():
+            nn.utils.clip_grad_norm_(parameter, recipe.clip_norm)
+    return whole
 
 
 def _draws_in_forward(module: nn.Module) -> bool:

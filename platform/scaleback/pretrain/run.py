@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from scaleback.backbones import Backbone
+from scaleback.backbones import Backbone, width_of
 from scaleback.core import seeds
 from scaleback.core.store import Manifest, Store
+from scaleback.objectives.learners.base import Learner
 from scaleback.pretrain.checkpoint import Checkpoints
-from scaleback.pretrain.loop import Training, train
-from scaleback.pretrain.spec import Pretrain
-from scaleback.pretrain.state import Row
-from scaleback.pretrain.watch import verdict
+from scaleback.pretrain.loop import Training, pixels_of, train
+from scaleback.pretrain.spec import Pretrain, views_of
+from scaleback.pretrain.state import Row, TrainState
+from scaleback.pretrain.watch import collapsed, verdict
 from scaleback.pretrain.world import World
-from scaleback.sources.population import Stream, load_images
+from scaleback.sources.population import Images, Stream, load_images
 
 WEIGHTS, CURVE = "backbone.safetensors", "curve.json"
+PREPARED_IMAGES = 4_096
+"""Images that a learner may look at before it starts (a tokenizer's patches)."""
 
 
 def run_pretrain(
@@ -46,18 +53,7 @@ def run_pretrain(
     begun = time.perf_counter()
     streamed = stream or spec.population.source.fresh
     images = Stream(spec.population, spec.images) if streamed else load_images(store, spec.population, spec.images)
-    backbone = spec.backbone.build(seeds.key("backbone", spec.seed) >> 1)
-    generator = torch.Generator().manual_seed(seeds.key("head", spec.seed) >> 1)
-    learner = spec.objective.build(backbone, width=width_of(backbone), classes=spec.classes, generator=generator)
-    training = Training(
-        learner=learner,
-        views=spec.objective.views,
-        images=images,
-        image_px=spec.backbone.image_px,
-        channels=spec.backbone.channels,
-        recipe=spec.recipe,
-        seed=spec.seed,
-    )
+    training = _training(spec, images)
     checkpoints = Checkpoints(store, spec.address, spec, checkpoint_every_s)
     ready = time.perf_counter()
     state = train(training, world, checkpoints=checkpoints, report=report)
@@ -66,12 +62,13 @@ def run_pretrain(
     seconds = time.perf_counter() - ready
     manifest = store.publish(
         spec.address,
-        {WEIGHTS: save_tensors(state.weights("backbone.")), CURVE: json.dumps(state.rows, sort_keys=True).encode()},
+        {
+            WEIGHTS: save_tensors(state.weights(f"{training.learner.kept}.")),
+            CURVE: json.dumps(state.rows, sort_keys=True).encode(),
+        },
         spec=spec,
         record={
-            **verdict(state.rows, trivial_loss=spec.trivial_loss, classes=spec.classes),
-            "accuracy": state.rows[-1].get("accuracy"),
-            "images_seen": state.step * spec.recipe.batch_images,
+            **_ended(spec, training, state),
             "timm": {"model_name": spec.backbone.model, **spec.backbone.timm_arguments()},
             "streamed": streamed,
             "workers": world.size,
@@ -84,11 +81,60 @@ def run_pretrain(
     return manifest
 
 
-def width_of(backbone: nn.Module) -> int:
-    """Length of the features a timm model returns."""
-    width = backbone.num_features
-    assert isinstance(width, int)
-    return width
+def _training(spec: Pretrain, images: Images | Stream) -> Training:
+    recipe = spec.sized_recipe
+    return Training(
+        learner=_learner(spec, images),
+        views=views_of(spec.objective, spec.recipe),
+        images=images,
+        image_px=spec.backbone.image_px,
+        channels=spec.backbone.channels,
+        recipe=recipe,
+        seed=spec.seed,
+        collapse=partial(
+            collapsed,
+            budget_images=recipe.budget_images,
+            classes=spec.classes,
+            of_method=spec.objective.collapse,
+        ),
+        trivial_loss=spec.trivial_loss,
+    )
+
+
+def _learner(spec: Pretrain, images: Images | Stream) -> Learner:
+    """The method at work on fresh weights; it has looked at some of the images."""
+    backbone = spec.backbone.build(seeds.key("backbone", spec.seed) >> 1)
+    generator = torch.Generator().manual_seed(seeds.key("head", spec.seed) >> 1)
+    learner = spec.objective.build(backbone, width=width_of(backbone), classes=spec.classes, generator=generator)
+    if learner.prepare.__func__ is not Learner.prepare:  # type: ignore[attr-defined]
+        index_N = np.arange(min(len(images), PREPARED_IMAGES))
+        learner.prepare(pixels_of(images, index_N, spec.backbone.channels).expand(-1, spec.backbone.channels, -1, -1))
+    return learner
+
+
+def _ended(spec: Pretrain, training: Training, state: TrainState) -> dict[str, Any]:
+    """What the record says of how the run went."""
+    recipe, last, stopped = training.recipe, state.rows[-1], training.collapse(state.rows)
+    found = verdict(state.rows, trivial_loss=spec.trivial_loss, classes=spec.classes)
+    if stopped:
+        found["collapsed"] = True
+    seen = state.step * recipe.batch_images
+    return {
+        **found,
+        "collapse": stopped,
+        "stopped_early": state.step < recipe.steps,
+        "accuracy": last.get("accuracy"),
+        "images_seen": seen,
+        "budget": {
+            "by": spec.recipe.budget_by,
+            "images": seen,
+            "updates": state.step,
+            "epochs": seen / spec.images,
+            "flops": seen * spec.flops_an_image,
+        },
+        "watched": {name: value for name, value in last.items() if math.isfinite(value)},
+        **training.learner.facts(),
+    }
 
 
 def load_backbone(store: Store, spec: Backbone, seed: int, pretrain: Pretrain | None) -> nn.Module:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scaleback.objectives.learners.base import Learner
+from scaleback.pretrain.online import OnlineKNN
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 Row = dict[str, float]
+"""Of a curve: ``images_seen`` and what was watched up to there."""
 
 
 class Average:
@@ -39,7 +41,8 @@ class TrainState:
 
     learner: Learner
     optimizer: Optimizer
-    average: Average | None
+    average: Average | None = None
+    online: OnlineKNN | None = None
     step: int = 0
     """Optimizer steps behind us."""
     rows: list[Row] = field(default_factory=list)
@@ -56,6 +59,8 @@ class TrainState:
                 numbers["optimizer"][name] = value
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.tensors.items()}
+        if self.online is not None:
+            tensors |= {f"online.{name}": value for name, value in self.online.tensors.items()}
         return {
             TENSORS: save_tensors({name: _own(value) for name, value in tensors.items()}),
             NUMBERS: json.dumps(numbers, sort_keys=True).encode(),
@@ -64,7 +69,7 @@ class TrainState:
     def load(self, files: dict[str, bytes]) -> None:
         """Continue from a checkpoint's files."""
         numbers = json.loads(files[NUMBERS])
-        parts: dict[str, dict[str, Tensor]] = {"learner": {}, "optimizer": {}, "average": {}}
+        parts: dict[str, dict[str, Tensor]] = {"learner": {}, "optimizer": {}, "average": {}, "online": {}}
         for name, value in load_tensors(files[TENSORS]).items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value
@@ -73,6 +78,9 @@ class TrainState:
         if self.average is not None:
             for name, tensor in self.average.tensors.items():
                 tensor.copy_(parts["average"][name])
+        if self.online is not None:
+            for name, tensor in self.online.tensors.items():
+                tensor.copy_(parts["online"][name])
         self.step, self.rows = numbers["step"], numbers["rows"]
 
     def weights(self, prefix: str) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +20,10 @@ LEARNT_LEAST = 0.02
 1 % of ln L in our small runs; at delta 0.2 it falls by a quarter and more."""
 RANK_LEAST = 1.5
 """Features of a lower effective rank lie on one line."""
+RANKED_IMAGES = 4
+"""The rank of fewer features says nothing."""
+PATIENCE_ROWS, PATIENCE_SHARE = 5, 0.1
+"""So many rows in a row must show a collapse, of those behind the first tenth of the run, before it is stopped."""
 TAIL = 0.1
 """Share of the curve whose mean is a run's final loss."""
 
@@ -26,11 +31,10 @@ TAIL = 0.1
 class Watch:
     """Collects losses between two rows of the curve."""
 
-    def __init__(self, world: World, *, steps: int, batch_images: int) -> None:
-        self._world, self._steps, self._batch = world, steps, batch_images
+    def __init__(self, world: World, *, steps: int, batch_images: int, trivial_loss: float | None = None) -> None:
+        self._world, self._steps, self._batch, self._trivial = world, steps, batch_images, trivial_loss
         self.every = max(1, steps // CURVE_ROWS)
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._parts: dict[str, list[Tensor]] = {}
 
     def add(self, losses: Losses, step: int) -> None:
         """Take in one step's losses.
@@ -41,28 +45,48 @@ class Watch:
         if not math.isfinite(losses.total.item()):
             raise DivergedError(f"loss {losses.total.item()} after {step * self._batch:,} images")
         for name, value in {"loss": losses.total, **losses.parts}.items():
-            total = self._sums.get(name)
-            self._sums[name] = value.detach().double() if total is None else total + value.detach()
-        self._count += 1
+            self._parts.setdefault(name, []).append(value.detach().double())
 
     def due(self, step: int) -> bool:
         """Whether step number ``step`` (1 first) ends a row."""
         return step % self.every == 0 or step == self._steps
 
     def row(self, step: int, lr: float, gradient_norm: float, features_BD: Tensor) -> Row:
-        """Means since the last row, over all workers; features are those of this worker's slice of the last batch."""
-        names = sorted(self._sums)
-        means = self._world.mean(torch.stack([self._sums[name] for name in names]) / self._count).tolist()
-        self._sums, self._count = {}, 0
-        features = features_BD.float()
-        return {
+        """Means since the last row, over all workers; features are those of the last (micro-)batch."""
+        names = sorted(self._parts)
+        means = self._world.mean(torch.stack([torch.stack(self._parts[name]).mean() for name in names])).tolist()
+        self._parts = {}
+        features = self._world.gathered(features_BD.float())
+        row = {
             "images_seen": step * self._batch,
             **dict(zip(names, means, strict=True)),
             "lr": lr,
             "gradient_norm": gradient_norm,
             "feature_std": features.std(0, correction=0).mean().item(),
-            "effective_rank": effective_rank(features),
         }
+        if len(features) >= RANKED_IMAGES:
+            row["effective_rank"] = effective_rank(features)
+        return row | {"loss_share": row["loss"] / self._trivial} if self._trivial else row
+
+
+def collapsed(
+    rows: Sequence[Row], *, budget_images: int, classes: int, of_method: Callable[[Row], str | None]
+) -> str | None:
+    """Why the latest rows of a curve show a collapse that will not mend itself; None if they do not.
+
+    Args:
+        rows: the curve so far.
+        budget_images: of the whole run.
+        classes: that the method tells apart; two lie on a line, so with two the rank says nothing.
+        of_method: what the method says of a row.
+    """
+    latest = [row for row in rows[-PATIENCE_ROWS:] if row["images_seen"] > PATIENCE_SHARE * budget_images]
+    if len(latest) < PATIENCE_ROWS:
+        return None
+    if classes != 2 and all(_rank(row) < RANK_LEAST for row in latest):
+        return f"features lie on one line: their effective rank is {latest[-1]['effective_rank']:.2f}"
+    reasons = [of_method(row) for row in latest]
+    return reasons[-1] if all(reasons) else None
 
 
 def effective_rank(features_BD: Tensor) -> float:
@@ -73,19 +97,24 @@ def effective_rank(features_BD: Tensor) -> float:
     return float(torch.exp(-(share * share.clamp(min=1e-30).log()).sum()))
 
 
-def verdict(rows: list[Row], *, trivial_loss: float, classes: int) -> dict[str, float | bool]:
+def verdict(rows: list[Row], *, trivial_loss: float | None, classes: int) -> dict[str, float | bool | None]:
     """How a run ended: final loss, how far below the trivial loss, whether it collapsed.
 
     Two classes that are told apart lie on a line, so with two the rank says nothing.
     """
     tail = rows[-max(1, round(TAIL * len(rows))) :]
     loss = sum(row["loss"] for row in tail) / len(tail)
-    learnt = 1 - loss / trivial_loss
-    rank = tail[-1]["effective_rank"]
+    learnt = None if trivial_loss is None else 1 - loss / trivial_loss
+    unlearnt = learnt is not None and learnt < LEARNT_LEAST
     return {
         "loss": loss,
         "trivial_loss": trivial_loss,
         "learnt_share": learnt,
-        "effective_rank": rank,
-        "collapsed": bool(learnt < LEARNT_LEAST or (rank < RANK_LEAST and classes != 2)),
+        "effective_rank": tail[-1].get("effective_rank"),
+        "collapsed": bool(unlearnt or (_rank(tail[-1]) < RANK_LEAST and classes != 2)),
     }
+
+
+def _rank(row: Row) -> float:
+    """The effective rank where it says something."""
+    return row.get("effective_rank", math.inf)

@@ -9,6 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from scaleback.objectives.learners.batch_norm import over_workers
+from scaleback.objectives.learners.gather import gathered
+
 T = TypeVar("T")
 
 
@@ -33,9 +36,10 @@ class World:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module whose backward pass averages gradients over workers."""
+        """The module whose backward pass averages gradients over workers, and whose batch norms see all of them."""
         if self.size == 1:
             return module
+        over_workers(module)
         ids = [self.device] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(module, device_ids=ids)
 
@@ -46,6 +50,10 @@ class World:
         value = value.clone()
         dist.all_reduce(value)
         return value / self.size
+
+    def gathered(self, value_B: Tensor) -> Tensor:
+        """Rows of all workers, without gradient."""
+        return gathered(value_B)
 
     def told_by_first(self, value: T) -> T:
         """What worker 0 passed, on every worker."""

@@ -26,6 +26,8 @@ class Augmentation(Spec):
     Order: crop, flips and rotation as one resampling; RandAugment; colour; blur; solarize; normalise; erase.
     """
 
+    size_px: int | None = Field(None, ge=4)
+    """Side of the view; None for the model's own."""
     crop_scale: tuple[float, float] = (1.0, 1.0)
     """Smallest and largest share of the image's area in the crop."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)

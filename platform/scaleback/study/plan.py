@@ -64,9 +64,7 @@ class Plan:
     @property
     def pretrain_flops(self) -> float:
         """Operations of pre-training still to be done."""
-        return float(
-            sum(spec.recipe.budget_images * spec.backbone.cost().training_flops for spec in self.pretrains.values())
-        )
+        return float(sum(spec.sized_recipe.budget_images * spec.flops_an_image for spec in self.pretrains.values()))
 
     @property
     def evaluate_flops(self) -> float:
@@ -108,7 +106,7 @@ class Inventory:
             manifest = self.store.manifest(address)
             if manifest is not None and manifest.record.get("train_s"):
                 spec = Pretrain.parse(manifest.spec)
-                flops = manifest.record["images_seen"] * spec.backbone.cost().training_flops
+                flops = manifest.record["images_seen"] * spec.flops_an_image
                 rates.append(flops / manifest.record["train_s"] / manifest.record["workers"])
         return statistics.median(rates) if rates else None
 

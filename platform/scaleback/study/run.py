@@ -44,7 +44,7 @@ class Run(Spec):
             raise Refusal("evaluations", refusal("must be of different kinds", kinds))
         try:
             if self.images:
-                refuse_impossible(self.source, self.images, self.objective, self.recipe)
+                refuse_impossible(self.source, self.images, self.objective, self.recipe, self.backbone)
         except DataError as error:
             raise Refusal("source", str(error)) from None
         try:
