@@ -8,7 +8,8 @@ import torch
 
 from scaleback.backbones import Backbone
 from scaleback.core import seeds
-from scaleback.core.errors import IntegrityError, SpecError
+from scaleback.core.errors import IntegrityError, SpecError, unknown
+from scaleback.objectives import OBJECTIVE_PRESETS
 from scaleback.objectives.classify import Classify
 from scaleback.pretrain.run import CURVE, WEIGHTS, load_backbone, run_pretrain
 from scaleback.pretrain.spec import Pretrain
@@ -153,7 +154,7 @@ def test_without_pre_training_the_weights_are_the_fresh_ones_that_a_run_starts_f
         ),
         (
             {"objective": "clasify"},
-            "objective: unknown objective, known are 1p-frac, classify; got 'clasify'; the nearest",
+            f"objective: {unknown('objective', 'clasify', OBJECTIVE_PRESETS)}",
         ),
     ],
 )

@@ -3,7 +3,8 @@
 import pytest
 
 from scaleback.cluster.placement import Placement
-from scaleback.core.errors import SpecError
+from scaleback.core.errors import SpecError, unknown
+from scaleback.recipes import PRETRAIN_RECIPES
 from scaleback.study.files import load_study
 from scaleback.study.run import Run
 
@@ -116,7 +117,7 @@ def test_dotted_fields_are_replaced_and_the_rest_is_left_alone():
         ),
         (
             {"recipe": "smal"},
-            "recipe: unknown recipe, known are 1p-frac, small; got 'smal'; the nearest known name is 'small'",
+            f"recipe: {unknown('recipe', 'smal', PRETRAIN_RECIPES)}",
         ),
         ({"backbone.image_px": 25}, "backbone.image_px: must divide into patches of 8 px; got 25"),
         (

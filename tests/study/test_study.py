@@ -2,7 +2,8 @@
 
 import pytest
 
-from scaleback.core.errors import SpecError
+from scaleback.core.errors import SpecError, unknown
+from scaleback.objectives import OBJECTIVE_PRESETS
 from scaleback.study.files import changed, load_study
 from scaleback.study.study import Point, Study
 
@@ -130,8 +131,7 @@ def test_what_cannot_be_studied_is_refused_in_one_line(fields, line):
         ),
         (
             ["objective=clasify"],
-            "study: objective: unknown objective, known are 1p-frac, classify; got 'clasify'; "
-            "the nearest known name is 'classify'",
+            f"study: objective: {unknown('objective', 'clasify', OBJECTIVE_PRESETS)}",
         ),
         (["source.delta=log:0.01..0.5"], "search: needs how to search (trials)"),
         (["seed=log:1..5"], "--axis seed: must list its values; seeds are not searched"),

@@ -17,6 +17,10 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     # 1p-frac and OFDB train with timm's mixup 0.8, CutMix 1.0, smoothing 0.1 (released scripts).
     "1p-frac": Classify(mixup=0.8, cutmix=1.0),
     "classify": Classify(),
+    # IDMM with every ingredient; the released script of DeiT has no label smoothing.
+    "idmm": Classify(labels="index", cutmix=0.5, mix_larger=True, global_crops=2, local_crops=4),
+    "idmm-code": Classify(labels="index", smoothing=0.0, cutmix=0.5, mix_larger=True, global_crops=2, local_crops=4),
+    "idmm-small": Classify(labels="index", cutmix=0.5, mix_larger=True, global_crops=2, local_crops=2),
 }
 
 if TYPE_CHECKING:

@@ -23,6 +23,12 @@ class Classify(Objective):
     On 1p-frac it is the paper's LPCE: the label of an image is the index of its perturbation. Of images that show
     several classes, each class is told from the rest: binary cross-entropy, in which the classes shown weigh as much as
     all classes (Anderson and Farrell, WACV 2022), without smoothing.
+
+    With ``labels: index``, several crops and CutMix it is IDMM (Cao et al., ECCV 2022). Its ingredients are fields:
+    ``smoothing``, ``global_crops`` and ``local_crops``, ``cutmix``, and the backbone's small ``image_px``. Global and
+    local crops are a stack each, mixed by a draw of its own; the loss is the sum of both stacks' means. A crop
+    is mixed with some crop of the neighbouring image; the released code permutes a worker's whole stack, so that two
+    crops of one image may be mixed, and results depend on the number of workers.
     """
 
     kind: Literal["classify"] = "classify"
@@ -33,6 +39,16 @@ class Classify(Objective):
     """Parameter of mixup's Beta distribution; 0 turns it off."""
     cutmix: float = Field(0.0, ge=0)
     """The same for CutMix; with both on, each batch takes one of them, half and half."""
+    mix_larger: bool = False
+    """Let an image keep the larger share of a mix, max(share, 1 - share), as IDMM does."""
+    global_crops: int = Field(1, ge=1)
+    """Views by the recipe's first augmentation."""
+    local_crops: int = Field(0, ge=0)
+    """Views by the recipe's second augmentation."""
+
+    @property
+    def view_augmentations(self) -> tuple[int, ...]:
+        return (0,) * self.global_crops + (1,) * self.local_crops
 
     @property
     def slice_multiple(self) -> int:
@@ -57,12 +73,13 @@ class Classify(Objective):
         return Classifier(self, backbone, width=width, classes=classes, generator=generator)
 
     def trivial_loss(self, *, classes: int, labels_an_image: int, batch_images: int) -> float:
+        stacks = 2 if self.local_crops else 1
         if labels_an_image == 1 or self.labels == "index":
-            return math.log(classes)
+            return stacks * math.log(classes)
         # The best constant answer p of the loss -(log p + (1 - n / classes) log(1 - p)) with n classes shown, of 1 to
         # labels_an_image as often as not the middle.
         rest = 1 - (1 + labels_an_image) / 2 / classes
-        return math.log(1 + rest) - rest * math.log(rest / (1 + rest)) if rest > 0 else 0.0
+        return stacks * (math.log(1 + rest) - rest * math.log(rest / (1 + rest))) if rest > 0 else 0.0
 
     @classmethod
     def example(cls) -> Self:

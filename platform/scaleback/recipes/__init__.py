@@ -1,7 +1,8 @@
 """How runs are set: budgets, schedules, optimizers, augmentation, and the papers' presets."""
 
 from scaleback.recipes.augmentation import Augmentation, RandAugment
-from scaleback.recipes.recipe import FINETUNE_RECIPES, PRETRAIN_RECIPES, FinetuneRecipe, PretrainRecipe, Recipe
+from scaleback.recipes.presets import FINETUNE_RECIPES, PRETRAIN_RECIPES, FinetuneRecipe, PretrainRecipe
+from scaleback.recipes.recipe import Recipe
 
 __all__ = [
     "FINETUNE_RECIPES",

@@ -29,11 +29,25 @@ def _list(value: object) -> object:
 Values = Annotated[tuple[JsonValue, ...], BeforeValidator(_lists)]
 
 
-class Grid(Spec):
+class _Axis(Spec):
+    """A dotted field of the run."""
+
+    field: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a run that the axis sets."""
+        return (self.field,)
+
+    def changes(self, value: JsonValue) -> dict[str, JsonValue]:
+        """What a value of the axis sets in a run."""
+        return {self.field: value}
+
+
+class Grid(_Axis):
     """Every value is run and kept: what a curve needs."""
 
     kind: Literal["grid"] = "grid"
-    field: str
     values: Values = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -44,11 +58,32 @@ class Grid(Spec):
         return self
 
 
-class Range(Spec):
+class Cases(_Axis):
+    """Named settings of several fields at once, such as a method with its own recipe; every one is run and kept."""
+
+    kind: Literal["cases"] = "cases"
+    field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """What is told apart, such as ``method``; a name of the study's own, no field of the run."""
+    cases: dict[str, dict[str, JsonValue]] = Field(min_length=1)
+    """Name to what it sets: dotted fields of the run."""
+
+    @property
+    def values(self) -> tuple[JsonValue, ...]:
+        """The names."""
+        return tuple(self.cases)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(field for case in self.cases.values() for field in case))
+
+    def changes(self, value: JsonValue) -> dict[str, JsonValue]:
+        return self.cases[str(value)]
+
+
+class Range(_Axis):
     """Values between two ends, proposed by a sampler."""
 
     kind: Literal["range"] = "range"
-    field: str
     low: float
     high: float
     scale: Literal["lin", "log"] = "lin"
@@ -70,18 +105,22 @@ class Range(Spec):
         return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
 
-class Choice(Spec):
+class Choice(_Axis):
     """Values of which a sampler proposes one."""
 
     kind: Literal["choice"] = "choice"
-    field: str
     values: Values = Field(min_length=2)
 
 
-AXES: Mapping[str, type[Grid] | type[Range] | type[Choice]] = {"grid": Grid, "range": Range, "choice": Choice}
+AXES: Mapping[str, type[Grid] | type[Cases] | type[Range] | type[Choice]] = {
+    "grid": Grid,
+    "cases": Cases,
+    "range": Range,
+    "choice": Choice,
+}
 
 if TYPE_CHECKING:
-    AnyAxis: TypeAlias = Grid | Range | Choice
+    AnyAxis: TypeAlias = Grid | Cases | Range | Choice
 else:
     AnyAxis = variants(AXES)
 

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, model_validator
 from scaleback.core.errors import Refusal, SpecError, refusal
 from scaleback.core.spec import Plain, Spec
 from scaleback.evaluations import EVALUATIONS
-from scaleback.study.axes import AnyAxis, Choice, Grid, Range, inside
+from scaleback.study.axes import AnyAxis, Cases, Choice, Grid, Range, inside
 from scaleback.study.run import PRETRAINING, Run
 
 NAME = r"[a-z0-9][a-z0-9-]{0,63}"
@@ -79,11 +79,9 @@ class Study(Spec):
         for place, field in enumerate(fields):
             if field in fields[:place]:
                 raise Refusal("axes", refusal("name each field once", field))
-            for outer in fields:
-                if field != outer and inside(field, outer):
-                    raise Refusal("axes", refusal(f"must not lie within another axis, {outer}", field))
             if field == "seed":
                 raise Refusal("axes", "seed is an axis of every study; list its values in seeds")
+        self._check_apart()
         if bool(self.searched) != (self.search is not None):
             rule = "needs how to search (trials)" if self.searched else "must be left out: no axis is searched"
             raise Refusal("search", rule)
@@ -94,6 +92,13 @@ class Study(Spec):
         if self.fit is not None:
             self._check_fit(self.fit.field)
         return self
+
+    def _check_apart(self) -> None:
+        """Two axes must not set the same field, or one within the other's."""
+        for one, other in itertools.permutations(self.axes, 2):
+            for field, outer in itertools.product(one.fields, other.fields):
+                if inside(field, outer):
+                    raise Refusal("axes", refusal(f"must not lie within another axis, {other.field}", field))
 
     def _check_fit(self, field: str) -> None:
         values = next((grid.values for grid in self.grids if grid.field == field), None)
@@ -109,7 +114,7 @@ class Study(Spec):
             values = axis.inside() if isinstance(axis, Range) else axis.values
             for value in values:
                 try:
-                    self.base.replace({axis.field: value})
+                    self.base.replace(dict(axis.changes(value)))
                 except SpecError as error:
                     raise Refusal("", str(error)) from None
         points = 1
@@ -145,14 +150,14 @@ class Study(Spec):
         return self.model_copy(update={**shown, "search": search}).fingerprint
 
     @property
-    def grids(self) -> tuple[Grid, ...]:
+    def grids(self) -> tuple[Grid | Cases, ...]:
         """The exhaustive axes."""
-        return tuple(axis for axis in self.axes if isinstance(axis, Grid))
+        return tuple(axis for axis in self.axes if isinstance(axis, Grid | Cases))
 
     @property
     def searched(self) -> tuple[Range | Choice, ...]:
         """The searched axes."""
-        return tuple(axis for axis in self.axes if not isinstance(axis, Grid))
+        return tuple(axis for axis in self.axes if isinstance(axis, Range | Choice))
 
     def points(self) -> Iterator[Point]:
         """Every exhaustive point, baselines first; if axes are searched, baselines only (the rest is proposed later).
@@ -160,7 +165,7 @@ class Study(Spec):
         There is one baseline for each combination of the exhaustive axes that matter without pre-training.
         """
         if self.baseline:
-            fields = [grid.field for grid in self.grids if not any(inside(grid.field, name) for name in PRETRAINING)]
+            fields = [grid.field for grid in self.grids if any(not _of_pretraining(field) for field in grid.fields)]
             yield from (Point(values=values, baseline=True) for values in self.cells(fields))
         if not self.searched:
             yield from (Point(values=values) for values in self.cells())
@@ -173,10 +178,18 @@ class Study(Spec):
 
     def run(self, point: Point, seed: int) -> Run:
         """The run of a point and a seed."""
-        changes: dict[str, Plain] = dict(point.values)
+        changes: dict[str, Plain] = {}
+        for axis in self.axes:
+            if axis.field in point.values:
+                changes |= dict(axis.changes(point.values[axis.field]))
         if point.baseline:
             changes["images"] = 0
         return self.base.replace({**changes, "seed": seed})
+
+
+def _of_pretraining(field: str) -> bool:
+    """Whether a field is of no effect without pre-training."""
+    return any(inside(field, name) for name in PRETRAINING)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

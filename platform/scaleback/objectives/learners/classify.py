@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scaleback.core import seeds
+from scaleback.objectives.learners import vit
 from scaleback.objectives.learners.base import Batch, Learner, Losses
 
 if TYPE_CHECKING:
@@ -36,21 +36,33 @@ class Classifier(Learner):
         self._spec = spec
 
     def forward(self, batch: Batch) -> Losses:
-        spec = self._spec
-        image_BCHW, label_B = batch.view_VBCHW[0], batch.label_B if spec.labels == "source" else batch.index_B
-        mix = (
-            draw_mix(spec.mixup, spec.cutmix, batch.seed, batch.step, image_BCHW.shape[-2:]) if self.training else None
-        )
+        label_B = batch.label_B if self._spec.labels == "source" else batch.index_B
+        split = self._spec.global_crops
+        total, features_BD, accuracy = self._stack(batch, 0, batch.view_VBCHW[:split], label_B)
+        if self._spec.local_crops:
+            total = total + self._stack(batch, 1, batch.view_VBCHW[split:], label_B)[0]
+        return Losses(total=total, features_BD=features_BD.detach(), parts={"accuracy": accuracy.detach()})
+
+    def _stack(
+        self, batch: Batch, number: int, view_VBCHW: list[Tensor], label_B: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss of one stack of views, features of its first view, share of right answers."""
+        views = len(view_VBCHW)
+        size = view_VBCHW[0].shape[-2:]
+        mix = draw_mix(self._spec, batch, size, stack=number, views=views) if self.training else None
+        image_BCHW = view_VBCHW[0] if views == 1 else torch.cat(view_VBCHW)
+        label_B = label_B if views == 1 else torch.cat([label_B] * views)
         if mix is not None:
             image_BCHW = mixed(image_BCHW, mix)
-        features_BD = self.backbone(image_BCHW)
+        features_BD = vit.features(self.backbone, image_BCHW)
         logits_BK = self.head(features_BD).float()
         loss = self._loss(logits_BK, label_B)
         if mix is not None:
+            # Whichever crop it is of: the partner's label is that of the neighbouring image.
             loss = mix.share * loss + (1 - mix.share) * self._loss(logits_BK, partner(label_B))
         # Of several classes, the likeliest must be one of them.
         right = (logits_BK.argmax(1, keepdim=True) == label_B.view(len(label_B), -1)).any(1).float().mean()
-        return Losses(total=loss, features_BD=features_BD.detach(), parts={"accuracy": right.detach()})
+        return loss, features_BD[: len(batch.index_B)], right
 
     def _loss(self, logits_BK: Tensor, label_B: Tensor) -> Tensor:
         if label_B.ndim == 2:
@@ -69,23 +81,28 @@ def several_classes_loss(logits_BK: Tensor, label_BL: Tensor) -> Tensor:
 
 
 class Mix(NamedTuple):
-    """How a batch is mixed: with equal weight everywhere, or by a box."""
+    """How a stack of views is mixed: with equal weight everywhere, or by a box."""
 
     share: float
     """Weight of an image itself; the rest is its partner's."""
     box: tuple[int, int, int, int] | None
     """Top, bottom, left, right of the pasted box; None for mixup."""
+    views: int = 1
+    turn: int = 0
+    """Views in the stack; view v is mixed with the partner's view v + turn."""
 
 
-def draw_mix(mixup: float, cutmix: float, seed: int, step: int, size: tuple[int, ...]) -> Mix | None:
-    """One mix a batch, the same on every worker: timm's batch mode with probability 1 and switch probability 0.5."""
+def draw_mix(spec: Classify, batch: Batch, size: tuple[int, ...], *, stack: int = 0, views: int = 1) -> Mix | None:
+    """One mix a stack, the same on every worker: timm's batch mode with probability 1 and switch probability 0.5."""
+    mixup, cutmix = spec.mixup, spec.cutmix
     if not mixup and not cutmix:
         return None
-    rng = seeds.generator("mix", seed, step)
+    rng = batch.generator("mix" if stack == 0 else f"mix of stack {stack}")
     use_cutmix = bool(cutmix) and (not mixup or rng.random() < 0.5)
     share = float(rng.beta(cutmix, cutmix) if use_cutmix else rng.beta(mixup, mixup))
+    share = max(share, 1 - share) if spec.mix_larger else share
     if not use_cutmix:
-        return Mix(share, None)
+        return Mix(share, None, views, int(rng.integers(views)))
     height, width = size
     side = np.sqrt(1 - share)
     middle_y, middle_x = int(rng.integers(height)), int(rng.integers(width))
@@ -93,16 +110,20 @@ def draw_mix(mixup: float, cutmix: float, seed: int, step: int, size: tuple[int,
     top, bottom = max(0, middle_y - half_y), min(height, middle_y + half_y)
     left, right = max(0, middle_x - half_x), min(width, middle_x + half_x)
     # The box was cut at the border, so the weight is what is left of it.
-    return Mix(1 - (bottom - top) * (right - left) / (height * width), (top, bottom, left, right))
+    area = (bottom - top) * (right - left) / (height * width)
+    return Mix(1 - area, (top, bottom, left, right), views, int(rng.integers(views)))
 
 
 def mixed(image_BCHW: Tensor, mix: Mix) -> Tensor:
     """Each image mixed with its partner."""
+    other_BCHW = partner(image_BCHW)
+    if mix.turn:
+        other_BCHW = other_BCHW.unflatten(0, (mix.views, -1)).roll(-mix.turn, 0).flatten(0, 1)
     if mix.box is None:
-        return mix.share * image_BCHW + (1 - mix.share) * partner(image_BCHW)
+        return mix.share * image_BCHW + (1 - mix.share) * other_BCHW
     top, bottom, left, right = mix.box
     image_BCHW = image_BCHW.clone()
-    image_BCHW[:, :, top:bottom, left:right] = partner(image_BCHW)[:, :, top:bottom, left:right]
+    image_BCHW[:, :, top:bottom, left:right] = other_BCHW[:, :, top:bottom, left:right]
     return image_BCHW
 
 

@@ -1,0 +1,53 @@
+"""The released recipe of IDMM, and one for small sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scaleback.recipes.augmentation import Augmentation
+from scaleback.recipes.optimizers import AdamW
+from scaleback.recipes.recipe import Recipe
+
+
+def _crop(scale: tuple[float, float]) -> Augmentation:
+    return Augmentation(
+        crop_scale=scale,
+        flip_horizontal=0.5,
+        jitter=(0.8, 0.8, 0.8, 0.2),
+        jitter_chance=0.8,
+        gray_chance=0.2,
+        blur_chance=0.5,
+        mean=0.449,
+        std=0.226,
+    )
+
+
+# IDMM on Flowers' 2,040 images (released scripts, https://github.com/CupidJay/Training-Vision-Transformers-with-only-
+# 2040-images): crops of 112 px, 800 epochs of batches of 256, AdamW with an absolute rate; PVTv2's and T2T's warm-up is
+# ten epochs, DeiT's two. The cosine there has a misplaced bracket; this one is right.
+_PAPER = Recipe(
+    budget_images=800 * 2_040,
+    budget_epochs=800.0,
+    batch_images=256,
+    optimizer=AdamW(lr=5e-4, weight_decay=1e-3),
+    schedule="cosine",
+    warmup_images=10 * 2_040,
+    views=(_crop((0.14, 1.0)), _crop((0.05, 0.4))),
+)
+
+RECIPES: Mapping[str, Recipe] = {
+    "idmm": _PAPER,
+    "idmm-code": _PAPER.replace({"warmup_images": 2 * 2_040}),
+    # Gray pictures of 24 to 32 px: colour is brightness and contrast, and the smallest local crops are larger.
+    "idmm-small": Recipe(
+        budget_images=20_000,
+        batch_images=64,
+        optimizer=AdamW(lr=1e-3, weight_decay=0.05),
+        schedule="cosine",
+        warmup_images=2_000,
+        views=(
+            Augmentation(crop_scale=(0.35, 1.0), jitter=(0.4, 0.4, 0.0, 0.0), jitter_chance=0.8),
+            Augmentation(crop_scale=(0.15, 0.5), jitter=(0.4, 0.4, 0.0, 0.0), jitter_chance=0.8),
+        ),
+    ),
+}
