@@ -73,10 +73,6 @@ def train(
         PlacementError: the batch cannot be cut into equal slices.
     """
     recipe, learner = training.recipe, training.learner.to(world.device)
-    try:
-        slice_images = recipe.slice_images(world.size, learner.slice_multiple)
-    except Refusal as error:
-        raise PlacementError(f"{error.field}: {error}") from None
     optimizer = recipe.optimizer.build(learner)
     decayed = [group for group in optimizer.param_groups if group["weight_decay"]]
     state = TrainState(
@@ -89,13 +85,11 @@ def train(
     if recipe.compile:
         learner.backbone.compile()
     model = world.wrap(learner)
-    assemble = _Assembler(training, world)
-    order = BatchOrder(images=len(training.images), batch_images=recipe.batch_images, seed=training.seed)
     watch = Watch(world, steps=recipe.steps, batch_images=recipe.batch_images, trivial_loss=training.trivial_loss)
     stochastic = _draws_in_forward(learner)
     learner.train()
 
-    batches = assemble(_slices(order, recipe, world, slice_images, state.step, watch))
+    coming = batches(training, world, first=state.step, watched=watch.due)
 
     for step in range(state.step, recipe.steps):
         if training.collapse(state.rows):
@@ -109,7 +103,7 @@ def train(
             torch.manual_seed(seeds.key("forward", training.seed, step, world.rank) >> 1)
 
         for micro in range(recipe.accumulate):
-            batch = next(batches)
+            batch = next(coming)
             with _averaging(model, micro == recipe.accumulate - 1), _precision(recipe, world):
                 losses: Losses = model(batch)
                 (losses.total / recipe.accumulate).backward()
@@ -138,6 +132,29 @@ def train(
     return state
 
 
+def batches(
+    training: Training, world: World, *, first: int = 0, watched: Callable[[int], bool] = lambda step: True
+) -> Iterator[Batch]:
+    """This worker's micro-batches from step ``first`` on, augmented, on the device.
+
+    Args:
+        training: whose images and recipe.
+        world: this worker.
+        first: step, 0 for all.
+        watched: whether a row of the curve ends with a step (1 is the first).
+
+    Raises:
+        PlacementError: the batch cannot be cut into equal slices.
+    """
+    recipe = training.recipe
+    try:
+        slice_images = recipe.slice_images(world.size, training.learner.slice_multiple)
+    except Refusal as error:
+        raise PlacementError(f"{error.field}: {error}") from None
+    order = BatchOrder(images=len(training.images), batch_images=recipe.batch_images, seed=training.seed)
+    return _Assembler(training, world)(_slices(order, recipe, world, slice_images, first, watched))
+
+
 class _Slice(NamedTuple):
     """A worker's part of a micro-batch."""
 
@@ -148,7 +165,7 @@ class _Slice(NamedTuple):
 
 
 def _slices(
-    order: BatchOrder, recipe: Recipe, world: World, slice_images: int, first: int, watch: Watch
+    order: BatchOrder, recipe: Recipe, world: World, slice_images: int, first: int, watched: Callable[[int], bool]
 ) -> Iterator[_Slice]:
     """This worker's slices from step ``first`` on."""
     for step in range(first, recipe.steps):
@@ -156,7 +173,7 @@ def _slices(
         for micro in range(recipe.accumulate):
             start = (micro * world.size + world.rank) * slice_images
             mine = slice(start, start + slice_images)
-            yield _Slice(step, index_B[mine], epoch_B[mine], watch.due(step + 1))
+            yield _Slice(step, index_B[mine], epoch_B[mine], watched(step + 1))
 
 
 class _Assembler:

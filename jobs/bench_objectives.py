@@ -1,0 +1,296 @@
+"""What a step of each method costs, against a bare torch loop of the same modules on ready-made tensors.
+
+    python jobs/bench_objectives.py [--quick] [--json] [--methods dino,mae]
+
+Each method trains a ViT-Tiny on images of 32 px in patches of 4 and of 224 px in patches of 16, by the objective and
+the augmentation of its paper (crops scaled to the model's size). Steps of the training loop and of the bare loop take
+turns: forward, backward, optimizer, upkeep, on a batch that lies ready. ``<method>_share_of_bare_loop`` is the bare
+loop's time over the training loop's at 32 px, ``..._224`` the same at 224 px. ``augmentation_share_of_step`` is the
+time in which a batch is picked and augmented over that of a step, the largest of all methods. Memory is the peak of a
+process of its own. ``ddp2_share_of_torchrun`` is the rate of two workers of Ray Train over that of a bare loop of
+DistributedDataParallel in two processes of torchrun, a core each.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "platform"))
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from scaleback.backbones import Backbone, width_of
+from scaleback.cluster import runtime
+from scaleback.cluster.placement import Placement
+from scaleback.cluster.stages import complete
+from scaleback.core.store import Store
+from scaleback.objectives import OBJECTIVE_PRESETS
+from scaleback.objectives.learners.base import Batch, Learner
+from scaleback.pretrain.loop import Training, batches, pixels_of, train
+from scaleback.pretrain.spec import views_of
+from scaleback.pretrain.state import TrainState
+from scaleback.pretrain.world import World
+from scaleback.recipes import PRETRAIN_RECIPES, Augmentation
+from scaleback.sources.population import Images
+from scaleback.study.run import Run
+
+METHODS = {
+    "classify": "1p-frac",
+    "idmm": "idmm",
+    "moco_v3": "moco-v3",
+    "dino": "dino",
+    "sdmp_moco_v3": "sdmp-moco-v3",
+    "sdmp_dino": "sdmp-dino",
+    "beit": "beit",
+    "splitmask": "splitmask",
+    "mae": "mae",
+}
+"""Name in the figures to preset of objective and recipe."""
+PATCH_PX = {32: 4, 224: 16}
+BATCH_IMAGES = {32: 16, 224: 4}
+IMAGES, CLASSES = 512, 100
+RUN_STEPS, WARM_UP = 1_000, 2
+"""Steps of the run whose first ones are measured, so that a row of the curve ends each tenth; steps not counted."""
+MEMBER = "--torchrun-member"
+
+
+class Measured(Exception):
+    """Enough steps have been timed."""
+
+
+def job(method: str, size: int, batch_images: int) -> Training:
+    """A run of a method on pictures of noise."""
+    objective, paper = OBJECTIVE_PRESETS[METHODS[method]], PRETRAIN_RECIPES[METHODS[method]]
+    backbone = Backbone(model="vit_tiny_patch16_224", image_px=size, patch_px=PATCH_PX[size])
+    changes: dict[str, Any] = {
+        "batch_images": batch_images,
+        "budget_images": batch_images * RUN_STEPS,
+        "budget_epochs": None,
+        "warmup_images": 0,
+        "precision": "fp32",
+        "accumulate": 1,
+        "views": [scaled(view, size).plain() for view in paper.views],
+    }
+    recipe = paper.replace(changes)
+    rng = np.random.default_rng(0)
+    image_NHWC = rng.integers(0, 256, (IMAGES, size, size, 3), dtype=np.uint8)
+    images = Images(image_NHWC=image_NHWC, label_N=np.arange(IMAGES) % CLASSES, classes=CLASSES)
+    module = backbone.build(0)
+    classes = objective.classes(source_classes=CLASSES, images=IMAGES)
+    generator = torch.Generator().manual_seed(0)
+    learner = objective.build(module, width=width_of(module), classes=classes, generator=generator)
+    learner.prepare(pixels_of(images, np.arange(IMAGES), 3))
+    return Training(
+        learner=learner,
+        views=views_of(objective, recipe),
+        images=images,
+        image_px=size,
+        channels=3,
+        recipe=recipe,
+        seed=0,
+    )
+
+
+def scaled(view: Augmentation, size: int) -> Augmentation:
+    """A view that takes the paper's share of an image's side, in whole patches."""
+    if view.size_px is None:
+        return view
+    patch = PATCH_PX[size]
+    return view.replace({"size_px": max(patch, round(view.size_px / 224 * size / patch) * patch)})
+
+
+class Turns:
+    """A hook of the training loop: it times each step, and a step of the bare loop follows."""
+
+    def __init__(self, training: Training, bare: Learner, steps: int) -> None:
+        self._bare, self._steps = bare.train(), steps
+        self._optimizer = training.recipe.optimizer.build(bare)
+        self._batch: Batch | None = None
+        training.learner.register_forward_pre_hook(self._keep)
+        self.ours_s: list[float] = []
+        self.bare_s: list[float] = []
+        self._since = time.perf_counter()
+
+    def _keep(self, module: torch.nn.Module, given: tuple[Batch]) -> None:
+        (self._batch,) = given
+
+    def __call__(self, state: TrainState) -> None:
+        now = time.perf_counter()
+        self.ours_s.append(now - self._since)
+        assert self._batch is not None, "the loop has just used one"
+        bare_step(self._bare, self._bare, self._optimizer, replace(self._batch, watched=False))
+        self._since = time.perf_counter()
+        self.bare_s.append(self._since - now)
+        if len(self.ours_s) == self._steps + WARM_UP:
+            raise Measured
+
+
+def bare_step(model: torch.nn.Module, learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+    """What every loop does."""
+    model(batch).total.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    learner.after_step(batch.progress)
+
+
+def measure_method(method: str, size: int, steps: int) -> dict[str, float]:
+    """Figures of one method at one size, in this process."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    training = job(method, size, BATCH_IMAGES[size])
+    with suppress(Measured):
+        train(training, World(), hooks=[stop_after(WARM_UP)])
+    memory_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024
+    begun = time.perf_counter()
+    for _ in itertools.islice(batches(training, World()), steps):
+        pass
+    augmentation_s = (time.perf_counter() - begun) / steps
+    turns = Turns(training, job(method, size, BATCH_IMAGES[size]).learner, steps)
+    with suppress(Measured):
+        train(training, World(), hooks=[turns])
+    ours_s, bare_s = (sum(seconds[WARM_UP:]) / steps for seconds in (turns.ours_s, turns.bare_s))
+    return {
+        "share_of_bare_loop": bare_s / ours_s,
+        "images_per_s": BATCH_IMAGES[size] / ours_s,
+        "augmentation_share": augmentation_s / ours_s,
+        "memory_mb": memory_mb,
+    }
+
+
+def stop_after(steps: int) -> Callable[[TrainState], None]:
+    """A hook that ends a run."""
+
+    def hook(state: TrainState) -> None:
+        if state.step == steps:
+            raise Measured
+
+    return hook
+
+
+def apart(method: str, size: int, steps: int) -> dict[str, float]:
+    """The same in a process of its own, so that memory is the method's."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(measure_method, (method, size, steps))
+
+
+# Two workers --------------------------------------------------------------------------------------------------------
+
+GROUP_BATCH = 32
+
+
+def group_images_per_s(steps: int) -> float:
+    """Rate of a pre-training by two workers of Ray Train, from the end of its first row to its last checkpoint."""
+    side, patch = 32, PATCH_PX[32]
+    run = Run.parse(
+        {
+            "source": {"kind": "point-cloud", "size_px": side},
+            "images": IMAGES,
+            "objective": {"kind": "classify", "labels": "index"},
+            "backbone": {"model": "vit_tiny_patch16_224", "image_px": side, "patch_px": patch},
+            "recipe": {
+                "preset": "1p-frac",
+                "precision": "fp32",
+                "batch_images": GROUP_BATCH,
+                "budget_images": GROUP_BATCH * steps,
+                "warmup_images": 0,
+            },
+            "target": {"data": "digits", "images": 100},
+            "evaluations": ["knn"],
+            "seed": 0,
+        }
+    )
+    with tempfile.TemporaryDirectory(prefix="bench-objectives-") as folder:
+        store, placement = Store(folder), Placement(cpus=2, workers=2, dashboard=False)
+        with runtime.cluster(placement):
+            complete(run, store, placement)
+        assert run.pretrain is not None, "it pre-trains"
+        manifest = store.manifest(run.pretrain.address)
+        assert manifest is not None, "it is done"
+        return float(GROUP_BATCH * steps / manifest.record["train_s"])
+
+
+def torchrun_images_per_s(steps: int) -> float:
+    """Rate of the bare loop under torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", __file__]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    said = subprocess.run(
+        [*command, MEMBER, str(steps)], env=environment, check=True, capture_output=True, text=True, timeout=600
+    )
+    return float(json.loads(said.stdout.splitlines()[-1]))
+
+
+def torchrun_member(steps: int) -> None:
+    """One of the two processes."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    training = job("classify", 32, GROUP_BATCH)
+    learner = training.learner.train()
+    model = torch.nn.parallel.DistributedDataParallel(learner)
+    optimizer = training.recipe.optimizer.build(learner)
+    world = World.joined(torch.device("cpu"))
+    batch = next(batches(training, world, watched=lambda step: False))
+    begun = time.perf_counter()
+    for _ in range(steps):
+        bare_step(model, learner, optimizer, batch)
+    seconds = time.perf_counter() - begun
+    if world.first:
+        print(json.dumps(GROUP_BATCH * steps / seconds), flush=True)
+    dist.destroy_process_group()
+
+
+def measure(methods: list[str], quick: bool) -> dict[str, float]:
+    """All figures."""
+    found: dict[str, float] = {}
+    for size, method in itertools.product((32,) if quick else (32, 224), methods):
+        for name, value in apart(method, size, 3 if quick else 20).items():
+            found[f"{method}_{name}" + ("" if size == 32 else f"_{size}")] = value
+        print(f"{method} at {size} px", {name: round(value, 3) for name, value in found.items() if method in name})
+    found["augmentation_share_of_step"] = max(value for name, value in found.items() if "augmentation_share" in name)
+    steps = 10 if quick else 60
+    found["ddp2_images_per_s"], found["torchrun2_images_per_s"] = (
+        group_images_per_s(steps),
+        torchrun_images_per_s(steps),
+    )
+    found["ddp2_share_of_torchrun"] = found["ddp2_images_per_s"] / found["torchrun2_images_per_s"]
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few steps, 32 px only")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--methods", default=",".join(METHODS), help="some of " + ", ".join(METHODS))
+    parser.add_argument(MEMBER, type=int, default=0, metavar="STEPS", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.torchrun_member:
+        torchrun_member(options.torchrun_member)
+        return
+    methods = options.methods.split(",")
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown:
+        parser.error(f"--methods: unknown {unknown[0]!r}; known are {', '.join(METHODS)}")
+    found = measure(methods, options.quick)
+    for name, value in found.items():
+        print(f"{name:<44} {value:,.4g}")
+    if options.json:
+        print(json.dumps({name: round(value, 4) for name, value in found.items()}))
+
+
+if __name__ == "__main__":
+    main()
