@@ -7,20 +7,24 @@ import numpy as np
 import pytest
 import torch
 
-from scaleback.backbones import width_of
+from scaleback.backbones import Backbone, width_of
 from scaleback.core import seeds
 from scaleback.core.errors import SpecError
 from scaleback.core.spec import Spec
 from scaleback.objectives import OBJECTIVE_PRESETS, OBJECTIVES, AnyObjective
 from scaleback.objectives.learners.base import Batch
+from scaleback.pretrain.spec import refuse_impossible
 from scaleback.pretrain.state import TrainState
 from scaleback.pretrain.watch import RANK_LEAST, effective_rank
+from scaleback.recipes import PRETRAIN_RECIPES
 from scaleback.recipes.optimizers import AdamW
+from scaleback.sources.named import Digits
 from scaleback.torchvision_operators import declare
 
 declare()  # before timm, which imports torchvision
 
 IMAGES, SOURCE_CLASSES, SIZE = 8, 4, 16
+RECIPE = PRETRAIN_RECIPES["small"]
 STEPS = range(6)  # both mixup and CutMix are among their draws
 
 
@@ -110,6 +114,31 @@ def test_features_are_the_backbone_s_and_detached(objective, tiny_vit):
     assert features_BD.shape == (IMAGES, width_of(module.backbone))
     if not objective.takes_tokens:  # which see part of an image
         torch.testing.assert_close(features_BD, module.backbone(given.view_VBCHW[0]).detach())
+
+
+def test_a_method_without_classes_takes_no_notice_of_labels(objective, tiny_vit):
+    if classes_of(objective):
+        return
+    objective.refuse(source_classes=None, images=IMAGES, batch_images=IMAGES)
+    given = batch(objective)
+    unlabelled = dataclasses.replace(given, label_B=torch.full_like(given.label_B, -1))
+    torch.testing.assert_close(
+        learner(objective, tiny_vit)(unlabelled).total, learner(objective, tiny_vit)(given).total, rtol=0, atol=0
+    )
+
+
+def test_a_resnet_is_trained_or_refused(objective):
+    resnet = Backbone(model="test_resnet", image_px=SIZE, channels=1)
+    assert not resnet.has_tokens
+    if objective.takes_tokens:
+        with pytest.raises(Refusal, match="hides patches of a plain ViT"):
+            refuse_impossible(Digits(), IMAGES, objective, RECIPE, resnet)
+        return
+    module = learner(objective, resnet)
+    losses = module(batch(objective))
+    losses.total.backward()
+    assert losses.total.isfinite()
+    assert all(value.grad is not None for value in module.parameters() if value.requires_grad)
 
 
 def test_an_untrained_learner_is_at_the_trivial_loss(objective, tiny_vit):

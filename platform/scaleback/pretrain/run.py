@@ -125,6 +125,7 @@ def _ended(spec: Pretrain, training: Training, state: TrainState) -> dict[str, A
         "stopped_early": state.step < recipe.steps,
         "accuracy": last.get("accuracy"),
         "images_seen": seen,
+        "compared_images": recipe.batch_images // recipe.accumulate if spec.objective.compares_images else None,
         "budget": {
             "by": spec.recipe.budget_by,
             "images": seen,

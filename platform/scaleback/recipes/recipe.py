@@ -45,7 +45,8 @@ class Recipe(Spec):
     online_knn: int = Field(0, ge=0)
     """Latest features that are remembered for a kNN accuracy along the way; 0 for none."""
     accumulate: int = Field(1, ge=1)
-    """Micro-batches a step; each holds ``batch_images / accumulate`` images over all workers."""
+    """Micro-batches a step; each holds ``batch_images / accumulate`` images over all workers. A loss that compares
+    images (MoCo's negatives, batch norms of a head) sees those of its micro-batch only; any other loss is exact."""
     compile: bool = False
     """Use torch.compile; numbers change in their last digits."""
 

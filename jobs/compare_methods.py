@@ -1,0 +1,111 @@
+"""Which method helps with few real images? Each pre-trains on the unlabelled images of the task itself.
+
+Digits (797 images, 100 of them labelled for the evaluations) and Fashion-MNIST (2,000 and 500), a ViT of 0.1 M
+parameters, every method in its ``small`` preset with the same number of operations of the backbone, three seeds,
+against no pre-training and against supervised pre-training on all labels. Fashion-MNIST comes with Debian's package
+dataset-fashion-mnist; without it, leave it out:
+
+    python jobs/compare_methods.py
+    python jobs/compare_methods.py plan
+    python jobs/compare_methods.py --set source=digits --set images=797 --axis target.data=digits --name digits-only
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
+
+from scaleback.cli import main
+from scaleback.study.study import Study
+
+BUDGET_FLOPS = 6e11
+METHODS = (
+    "idmm",
+    "moco-v3",
+    "sdmp-moco-v3",
+    "patchmix",
+    "simclr",
+    "dino",
+    "sdmp-dino",
+    "lejepa",
+    "beit",
+    "splitmask",
+    "mae",
+)
+
+
+def case(preset: str, **changes: object) -> dict[str, object]:
+    """A method by the small preset of its objective and recipe, on the budget of all."""
+    return {"objective": preset, "recipe": {"preset": preset, "budget_flops": BUDGET_FLOPS}, **changes}
+
+
+STUDY = Study.parse(
+    {
+        "name": "compare-methods",
+        "purpose": "Which pre-training method helps most with few real images, at equal operations of the backbone, "
+        "when it sees the unlabelled images of the task itself?",
+        "base": {
+            "source": "digits",
+            "images": 797,
+            "objective": "idmm-small",
+            "recipe": {"preset": "idmm-small", "budget_flops": BUDGET_FLOPS},
+            "backbone": {
+                "model": "vit_tiny_patch16_224",
+                "image_px": 24,
+                "channels": 1,
+                "patch_px": 4,
+                "width": 64,
+                "depth": 3,
+                "heads": 4,
+                "mlp_ratio": 2.0,
+                "pool": "avg",
+            },
+            "target": {"data": "digits", "images": 100},
+            "evaluations": [
+                {"kind": "knn", "neighbours": 5},
+                "linear",
+                {
+                    "kind": "finetune",
+                    "recipe": {"preset": "small", "budget_images": 10_000},
+                    "marks_images": [2_000, 10_000],
+                },
+            ],
+            "seed": 0,
+        },
+        "axes": [
+            {
+                "kind": "cases",
+                "field": "data",
+                "cases": {
+                    "digits": {},
+                    "fashion": {
+                        "source": "fashion_mnist",
+                        "images": 2_000,
+                        "target": {"data": "fashion_mnist", "images": 500},
+                    },
+                },
+            },
+            {
+                "kind": "cases",
+                "field": "method",
+                "cases": {
+                    **{name: case(f"{name}-small") for name in METHODS},
+                    "supervised": {
+                        "objective": "classify",
+                        "recipe": {"preset": "idmm-small", "budget_flops": BUDGET_FLOPS, "views": [{}]},
+                    },
+                },
+            },
+        ],
+        "seeds": [0, 1, 2],
+        "measures": [
+            {"evaluation": "knn"},
+            {"evaluation": "linear"},
+            {"evaluation": "finetune", "images_seen": 2_000},
+            {"evaluation": "finetune", "images_seen": 10_000},
+        ],
+    }
+)
+
+if __name__ == "__main__":
+    sys.exit(main(study=STUDY))
