@@ -9,7 +9,7 @@ import torch
 
 from scaleback.backbones import Backbone, width_of
 from scaleback.core import seeds
-from scaleback.core.errors import SpecError
+from scaleback.core.errors import Refusal, SpecError
 from scaleback.core.spec import Spec
 from scaleback.objectives import OBJECTIVE_PRESETS, OBJECTIVES, AnyObjective
 from scaleback.objectives.learners.base import Batch
