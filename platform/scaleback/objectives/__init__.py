@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from scaleback.core.spec import presets, variants
 from scaleback.objectives.base import Objective
 from scaleback.objectives.classify import Classify
+from scaleback.objectives.moco import MoCoV3
+from scaleback.objectives.sdmp_moco import SDMPMoCoV3
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "classify": Classify,
+    "moco-v3": MoCoV3,
+    "sdmp-moco-v3": SDMPMoCoV3,
 }
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {
