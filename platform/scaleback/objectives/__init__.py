@@ -21,6 +21,13 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     # 1p-frac and OFDB train with timm's mixup 0.8, CutMix 1.0, smoothing 0.1 (released scripts).
     "1p-frac": Classify(mixup=0.8, cutmix=1.0),
     "classify": Classify(),
+    "moco-v3": MoCoV3(),
+    "moco-v3-resnet": MoCoV3(temperature=1.0, projector_layers=2, predictor_norm=False),
+    "moco-v3-small": MoCoV3(hidden=256, output=64),
+    "sdmp-moco-v3": SDMPMoCoV3(),
+    # The first release, whose second loss is still the paper's; lambda_c is taken from the partner's own share.
+    "sdmp-moco-v3-code": SDMPMoCoV3(mixers=("resizemix",), pairing="global", mix_weight=0.5, symmetric=False),
+    "sdmp-moco-v3-small": SDMPMoCoV3(hidden=256, output=64),
 }
 
 if TYPE_CHECKING:
