@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from scaleback.objectives.learners.base import Learner
 
-ONE_LINE = -0.75
-"""Uniformity of embeddings on the two ends of one line is log(1/2), -0.69, and 0 on one point; random ones have about
--3.9."""
+ONE_LINE = -1.0
+"""Uniformity of embeddings on one point is 0, on the two ends of a line log(1/2) or, of eight, log(3/7), -0.85; spread
+ones have about -3."""
 
 
 class MoCoV3(Objective):
