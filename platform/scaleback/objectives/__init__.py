@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from scaleback.core.spec import presets, variants
 from scaleback.objectives.base import Objective
 from scaleback.objectives.classify import Classify
+from scaleback.objectives.moco import MoCoV3
+from scaleback.objectives.sdmp_moco import SDMPMoCoV3
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "classify": Classify,
+    "moco-v3": MoCoV3,
+    "sdmp-moco-v3": SDMPMoCoV3,
 }
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {
@@ -21,6 +25,13 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     "idmm": Classify(labels="index", cutmix=0.5, mix_larger=True, global_crops=2, local_crops=4),
     "idmm-code": Classify(labels="index", smoothing=0.0, cutmix=0.5, mix_larger=True, global_crops=2, local_crops=4),
     "idmm-small": Classify(labels="index", cutmix=0.5, mix_larger=True, global_crops=2, local_crops=2),
+    "moco-v3": MoCoV3(),
+    "moco-v3-resnet": MoCoV3(temperature=1.0, projector_layers=2, predictor_norm=False),
+    "moco-v3-small": MoCoV3(hidden=256, output=64),
+    "sdmp-moco-v3": SDMPMoCoV3(),
+    # The first release, whose second loss is still the paper's; lambda_c is taken from the partner's own share.
+    "sdmp-moco-v3-code": SDMPMoCoV3(mixers=("resizemix",), pairing="global", mix_weight=0.5, symmetric=False),
+    "sdmp-moco-v3-small": SDMPMoCoV3(hidden=256, output=64),
 }
 
 if TYPE_CHECKING:
