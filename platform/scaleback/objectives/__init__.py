@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from scaleback.core.spec import presets, variants
 from scaleback.objectives.base import Objective
 from scaleback.objectives.classify import Classify
+from scaleback.objectives.dino import DINO
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "classify": Classify,
+    "dino": DINO,
 }
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {
