@@ -9,10 +9,12 @@ from scaleback.core.spec import presets, variants
 from scaleback.objectives.base import Objective
 from scaleback.objectives.classify import Classify
 from scaleback.objectives.dino import DINO
+from scaleback.objectives.sdmp_dino import SDMPDINO
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "classify": Classify,
     "dino": DINO,
+    "sdmp-dino": SDMPDINO,
 }
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {

@@ -25,8 +25,9 @@ UNIFORM_LEAST, SAME_MOST = 0.999, 0.01
 """A teacher's entropy of more than this share of the logarithm of the prototypes is that of no choice at all, if the
 student's choice is as near: Kullback-Leibler divergence below the second number, in nats. On a healthy run's first
 plateau the student lies further off, since nothing centres its output."""
-ONE_PROTOTYPE_MOST = 0.1
-"""Nats of the teacher's mean output below which nearly all images get one prototype: two in equal parts have 0.69."""
+SHARP_MOST, TOLD_APART_LEAST = 0.8, 0.05
+"""A teacher that has chosen, with an entropy below this share of the logarithm, says at least so many nats of which
+image it sees; if it does not, all images get one answer."""
 
 
 class DINO(Objective):
@@ -45,6 +46,9 @@ class DINO(Objective):
     """Width of the head's two hidden layers."""
     bottleneck: int = Field(256, ge=1)
     """Width of the unit vector that is compared with the prototypes."""
+    head_std: float = Field(0.02, gt=0)
+    """Of the head's fresh weights. In a head much narrower than the paper's, 0.02 shrinks what comes in until biases
+    outweigh it, and the output is soon the same for all images: about the inverse root of ``hidden`` keeps it."""
     norm_last_layer: bool = True
     """Prototypes are unit vectors; otherwise each has a length of its own, which is learnt."""
     student_temperature: float = Field(0.1, gt=0)
@@ -83,13 +87,14 @@ class DINO(Objective):
         return math.log(self.prototypes)
 
     def collapse(self, row: Mapping[str, float]) -> str | None:
-        entropy, divergence, shared = (row.get(name) for name in ("teacher_entropy", "teacher_kl", "teacher_usage"))
-        if entropy is None or divergence is None or shared is None:
+        entropy, divergence, told_apart = (row.get(name) for name in ("teacher_entropy", "teacher_kl", "told_apart"))
+        if entropy is None or divergence is None or told_apart is None:
             return None
-        if entropy > UNIFORM_LEAST * math.log(self.prototypes) and divergence < SAME_MOST:
-            return f"teacher and student are uniform: entropy {entropy:.4f} of ln K {math.log(self.prototypes):.4f}"
-        if shared < ONE_PROTOTYPE_MOST:
-            return f"nearly all images get one prototype: entropy of the teacher's mean output {shared:.3f}"
+        most = math.log(self.prototypes)
+        if entropy > UNIFORM_LEAST * most and divergence < SAME_MOST:
+            return f"teacher and student are uniform: entropy {entropy:.4f} of {most:.4f} nats"
+        if entropy < SHARP_MOST * most and told_apart < TOLD_APART_LEAST:
+            return f"all images get one answer: it tells {told_apart:.3f} nats of its image, entropy {entropy:.3f}"
         return None
 
     def passes(self, areas: Sequence[float]) -> float:
@@ -97,12 +102,14 @@ class DINO(Objective):
 
     @classmethod
     def example(cls) -> Self:
+        # Eight images in fifty steps: a fast teacher and a centre that waits, or nothing breaks the symmetry.
         return cls(
             local_crops=2,
-            prototypes=64,
-            hidden=32,
-            bottleneck=512,
+            prototypes=256,
+            hidden=256,
+            bottleneck=256,
             teacher_temperature_start=0.06,
-            teacher_momentum=0.9,
+            teacher_temperature=0.06,
+            teacher_momentum=0.5,
             frozen_head_share=0.02,
         )

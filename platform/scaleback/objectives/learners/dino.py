@@ -11,17 +11,13 @@ from torch import Tensor, nn
 from scaleback.objectives.dino import GLOBAL_CROPS
 from scaleback.objectives.learners import statistics, vit
 from scaleback.objectives.learners.base import Batch, Learner, Losses
-from scaleback.objectives.learners.gather import summed, workers
+from scaleback.objectives.learners.gather import summed
 from scaleback.objectives.learners.teacher import follow, momentum_at, teacher_of
 
 if TYPE_CHECKING:
     from scaleback.objectives.dino import DINO
 
 # Shapes: V views, U of them global, B images, C channels, H rows, W columns, D width, N bottleneck, K prototypes.
-
-HEAD_STD = 0.02
-"""Normal initialisation of the head's layers, as released."""
-
 
 class DINOHead(nn.Module):
     """Three layers, then the cosine with each prototype, times the prototype's length where that is learnt."""
@@ -39,7 +35,7 @@ class DINOHead(nn.Module):
         )
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=HEAD_STD, generator=generator)
+                nn.init.normal_(layer.weight, std=spec.head_std, generator=generator)
                 nn.init.zeros_(layer.bias)
         # The length of a row does not show in the logits, but sets how fast an optimizer turns it: torch's own.
         bound = spec.bottleneck**-0.5
@@ -67,8 +63,9 @@ class DINOLearner(Learner):
 
     centre_K: Tensor
     """Running mean of the teacher's logits."""
-    usage_K: Tensor
-    """Running mean of the teacher's distributions, which is watched only."""
+    told_apart: Tensor
+    """What the teacher's output said of its image in the last step: the entropy of the batch's mean distribution less
+    the mean entropy, in nats. It takes the whole batch, so it is watched a step late."""
 
     def __init__(self, spec: DINO, backbone: nn.Module, *, width: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -77,10 +74,9 @@ class DINOLearner(Learner):
         self.teacher = teacher_of(nn.ModuleDict({"backbone": backbone, "head": self.head}))
         self.kept = "teacher.backbone" if spec.keep == "teacher" else "backbone"
         self.register_buffer("centre_K", torch.zeros(spec.prototypes))
-        self.register_buffer("usage_K", torch.full((spec.prototypes,), 1 / spec.prototypes))
+        self.register_buffer("told_apart", torch.zeros(()))
         # Not a buffer: DDP hands worker 0's buffers to the others before each forward pass.
-        self._sum_2K: Tensor | None = None
-        self._rows = 0
+        self._sums: dict[str, Tensor] = {}
         self._dino = spec
 
     def forward(self, batch: Batch) -> Losses:
@@ -108,9 +104,7 @@ class DINOLearner(Learner):
         temperature = self._dino.teacher_temperature_at(progress)
         chance_UBK: Tensor = ((logits_UBK - self.centre_K) / temperature).softmax(-1)
         if remembered and self.training:
-            sum_2K = torch.stack([logits_UBK.sum((0, 1)), chance_UBK.sum((0, 1))])
-            self._sum_2K = sum_2K if self._sum_2K is None else self._sum_2K + sum_2K
-            self._rows += features_UBD[..., 0].numel()
+            self._add(logits_UBK, chance_UBK)
         return chance_UBK
 
     @torch.no_grad()
@@ -120,7 +114,7 @@ class DINOLearner(Learner):
         return {
             "teacher_entropy": entropy,
             "teacher_kl": loss.detach() - entropy,  # each teacher view is in as many pairs as the other
-            "teacher_usage": statistics.entropy(self.usage_K[None]),
+            "told_apart": self.told_apart.clone(),
             "centre_norm": self.centre_K.norm(),
             "view_similarity": F.cosine_similarity(features_VBD[0].float(), features_VBD[1].float()).mean(),
         }
@@ -136,11 +130,22 @@ class DINOLearner(Learner):
         teacher = cast(nn.ModuleDict, self.teacher)
         follow(teacher["backbone"], self.backbone, momentum)
         follow(teacher["head"], self.head, momentum)
-        assert self._sum_2K is not None, "a step has a forward pass"
-        mean_2K = summed(self._sum_2K) / (self._rows * workers())
-        self.centre_K.lerp_(mean_2K[0], 1 - self._dino.centre_momentum)
-        self.usage_K.lerp_(mean_2K[1], 1 - self._dino.centre_momentum)
-        self._sum_2K, self._rows = None, 0
+        totals = {name: summed(value) for name, value in self._sums.items()}
+        rows = totals["rows"]
+        self.centre_K.lerp_(totals["logits"] / rows, 1 - self._dino.centre_momentum)
+        mean_entropy = totals["entropy"] / rows
+        self.told_apart.copy_(statistics.entropy(totals["chance"][None] / rows) - mean_entropy)
+        self._sums = {}
+
+    def _add(self, logits_UBK: Tensor, chance_UBK: Tensor) -> None:
+        """Remember sums over a micro-batch until the step ends."""
+        sums = {
+            "rows": logits_UBK.new_tensor(logits_UBK.shape[:2].numel()),
+            "logits": logits_UBK.sum((0, 1)),
+            "chance": chance_UBK.sum((0, 1)),
+            "entropy": torch.special.entr(chance_UBK).sum(),
+        }
+        self._sums = {name: value + self._sums.get(name, 0) for name, value in sums.items()}
 
 
 def features_of_views(backbone: nn.Module, view_VBCHW: list[Tensor]) -> Tensor:
