@@ -102,14 +102,17 @@ class DINO(Objective):
 
     @classmethod
     def example(cls) -> Self:
-        # Eight images in fifty steps: a fast teacher and a centre that waits, or nothing breaks the symmetry.
+        # Eight images tell themselves apart within fifty steps where prototypes stay and the teacher soon gets sharp.
         return cls(
             local_crops=2,
-            prototypes=256,
-            hidden=256,
-            bottleneck=256,
-            teacher_temperature_start=0.06,
-            teacher_temperature=0.06,
-            teacher_momentum=0.5,
-            frozen_head_share=0.02,
+            prototypes=64,
+            hidden=64,
+            bottleneck=512,
+            head_std=0.3,
+            teacher_temperature_start=0.08,
+            teacher_temperature=0.003,
+            teacher_warmup_share=0.3,
+            centre_momentum=0.0,
+            teacher_momentum=0.9,
+            frozen_head_share=1.0,
         )

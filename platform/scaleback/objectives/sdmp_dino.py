@@ -43,4 +43,4 @@ class SDMPDINO(Mixing, DINO):
 
     @classmethod
     def example(cls) -> Self:
-        return cls(**DINO.example().model_dump(exclude={"kind"}), pairing="global")
+        return cls(**DINO.example().model_dump(exclude={"kind"}), pairing="global", mix_weight=0.2)
