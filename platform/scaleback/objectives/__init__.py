@@ -15,6 +15,13 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "classify": Classify,
     "moco-v3": MoCoV3,
     "sdmp-moco-v3": SDMPMoCoV3,
+from scaleback.objectives.dino import DINO
+from scaleback.objectives.sdmp_dino import SDMPDINO
+
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    "classify": Classify,
+    "dino": DINO,
+    "sdmp-dino": SDMPDINO,
 }
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {

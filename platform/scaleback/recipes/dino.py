@@ -1,0 +1,54 @@
+"""How DINO, and SDMP on DINO, are trained: the published settings, and one for minutes on two cores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scaleback.recipes.augmentation import Augmentation
+from scaleback.recipes.optimizers import AdamW
+from scaleback.recipes.recipe import Recipe
+
+IMAGENET_IMAGES = 1_281_167
+
+
+def _view(**changes: object) -> Augmentation:
+    """Of the crops of ImageNet: what all of them have in common, with ``changes``."""
+    same = Augmentation(
+        flip_horizontal=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.8, gray_chance=0.2, mean=0.449, std=0.226
+    )
+    return same.replace(changes)
+
+
+# BYOL's asymmetric augmentation of two global crops, and local crops of 96 px (released code).
+IMAGENET_VIEWS = (
+    _view(crop_scale=(0.4, 1.0), blur_chance=1.0),
+    _view(crop_scale=(0.4, 1.0), blur_chance=0.1, solarize_chance=0.2),
+    _view(crop_scale=(0.05, 0.4), blur_chance=0.5, size_px=96),
+)
+
+
+def _published(*, epochs: int, batch_images: int) -> Recipe:
+    """Learning rate 5e-4 x batch / 256 after 10 epochs; positions and class tokens are not decayed here."""
+    return Recipe(
+        budget_images=epochs * IMAGENET_IMAGES,
+        batch_images=batch_images,
+        optimizer=AdamW(lr=5e-4 * batch_images / 256, weight_decay=0.04),
+        schedule="cosine",
+        warmup_images=10 * IMAGENET_IMAGES,
+        end_lr=1e-6,
+        views=IMAGENET_VIEWS,
+        end_weight_decay=0.4,
+        clip_norm=3.0,
+        clip_each=True,
+        precision="bf16",
+    )
+
+
+DINO_RECIPES: Mapping[str, Recipe] = {
+    # ViT-S/16 with drop_path 0.1: 300 epochs on 16 GPUs of 64 images each (the boosted run of the released code).
+    "dino": _published(epochs=300, batch_images=1_024),
+    # The released code as it stands: 100 epochs on 8 GPUs.
+    "dino-code": _published(epochs=100, batch_images=512),
+    # No training code is known; batch 1,024 by DINO's rule and 300 epochs, as SDMP's other runs.
+    "sdmp-dino": _published(epochs=300, batch_images=1_024),
+}
