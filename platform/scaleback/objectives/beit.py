@@ -51,7 +51,7 @@ class BEiT(Objective):
 
     @classmethod
     def example(cls) -> Self:
-        return cls(tokenizer=RandomPatches(vocabulary=16, least_perplexity=4.0))
+        return cls(tokenizer=RandomPatches(vocabulary=16))
 
 
 def nothing_to_predict(row: Mapping[str, float]) -> str | None:

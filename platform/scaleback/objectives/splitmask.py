@@ -67,4 +67,4 @@ class SplitMask(Objective):
 
     @classmethod
     def example(cls) -> Self:
-        return cls(tokenizer=RandomPatches(vocabulary=16, least_perplexity=4.0), decoder_depth=1)
+        return cls(tokenizer=RandomPatches(vocabulary=16), decoder_depth=1)

@@ -25,11 +25,12 @@ class Tokenizer(Spec, ABC):
     """What is taken off a patch first: nothing, the mean patch of the set, the patch's own mean, or that of each of its
     channels. Brightness, which is most of a raw patch, is then no part of the target. The last two do not depend on how
     views are normalised; the first two suppose mean 0.5 and std 0.5."""
-    least_perplexity: float = Field(32.0, ge=1)
-    """A run whose tokens do less than the work of so many equally frequent ones is refused before it starts. Measured
-    on patches that are not blank, of images that the vocabulary was not drawn from where there are several. Random
-    projections of raw photographs reach 4 to 27, all centred vocabularies some hundreds; fractals of few pixels with a
-    vocabulary of 256 lie between 50 and 150."""
+    least_perplexity: float = Field(50.0, ge=1)
+    """A run whose tokens do less than the work of so many equally frequent ones, or of a quarter of the vocabulary if
+    that is less, is refused before it starts. Measured on patches that are not blank, of images that the vocabulary was
+    not drawn from where there are several. Random projections of raw photographs reach 4 to 49, half of all patches with
+    the same token; centred ones, and random patches of fractals of 24 px, 55 and more with a vocabulary of 256, and a
+    quarter and more of one of 64."""
 
 
 class RandomPatches(Tokenizer):

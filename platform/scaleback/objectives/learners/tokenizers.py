@@ -23,6 +23,8 @@ BLANK_RMS = 1e-3
 HELD_OUT = 4
 """One image in so many is kept from the vocabulary, to measure tokens on."""
 MEASURED_PATCHES = 16_384
+LEAST_USED = 4
+"""A perplexity of the vocabulary over this is enough, however small the vocabulary."""
 DRAWS = 32
 """How often twice the vocabulary is drawn in search of patches that differ."""
 SCORES = 1 << 26
@@ -151,11 +153,12 @@ class PatchTokenizer(nn.Module):
             "vocabulary_used": int((count_K[:-1] > 0).sum()),
             "blank_share": 1 - len(shown_N) / len(token_N),
         }
-        if self.facts["perplexity"] < spec.least_perplexity:
+        least = min(spec.least_perplexity, spec.vocabulary / LEAST_USED)
+        if self.facts["perplexity"] < least:
             raise TokenizerError(
                 f"{spec.kind}, center {spec.center}: tokens of perplexity {self.facts['perplexity']:.1f}, "
                 f"{self.facts['top1_share']:.0%} of the patches have the same one; "
-                f"least_perplexity is {spec.least_perplexity:g}"
+                f"at least {least:g} is asked for"
             )
 
 
