@@ -12,10 +12,9 @@ from scaleback.core.spec import Spec, variants
 
 
 class Tokenizer(Spec, ABC):
-    """El-Nouby et al., 2021 (SplitMask, section on tokenizers): the token of a patch is the vocabulary's vector of the
-    highest cosine similarity in pixel space.
+    """The token of a patch is the vector of the vocabulary with the highest cosine similarity in pixel space.
 
-    A patch that is the same everywhere has no direction. Such patches have one more token, of their own: images on a
+    El-Nouby et al., 2021 (SplitMask, section on tokenizers). A patch that is the same everywhere has no direction. Such patches have one more token, of their own: images on a
     blank ground consist of them, and where the ground is, is something to predict. Not known of the paper: whether it
     centres patches, and how it draws those of its vocabulary; here, anywhere in an image, and no two alike.
     """
@@ -28,9 +27,9 @@ class Tokenizer(Spec, ABC):
     least_perplexity: float = Field(50.0, ge=1)
     """A run whose tokens do less than the work of so many equally frequent ones, or of a quarter of the vocabulary if
     that is less, is refused before it starts. Measured on patches that are not blank, of images that the vocabulary was
-    not drawn from where there are several. Random projections of raw photographs reach 4 to 49, half of all patches with
-    the same token; centred ones, and random patches of fractals of 24 px, 55 and more with a vocabulary of 256, and a
-    quarter and more of one of 64."""
+    not drawn from where there are several. Random projections of raw photographs reach 4 to 49, up to half of all
+    patches with one token; with a vocabulary of 256, random patches of fractals of 24 px reach 170 to 210 and their
+    centred random projections 55 to 110."""
 
 
 class RandomPatches(Tokenizer):

@@ -54,9 +54,9 @@ def sine_cosine(patches: int, width: int, like: Tensor) -> Tensor:
     """(T, E) positions of a square grid (Vaswani et al., 2017, in two dimensions): column first, then row."""
     side, quarter = round(patches**0.5), -(-width // 4)
     assert side * side == patches, "a square grid"
-    kind = {"device": like.device, "dtype": torch.float64 if like.dtype == torch.float64 else torch.float32}
-    frequency = 10_000 ** -(torch.arange(quarter, **kind) / quarter)
-    phase = torch.arange(side, **kind)[:, None] * frequency
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    frequency = 10_000 ** -(torch.arange(quarter, device=like.device, dtype=dtype) / quarter)
+    phase = torch.arange(side, device=like.device, dtype=dtype)[:, None] * frequency
     axis = torch.cat([phase.sin(), phase.cos()], dim=1)
     column = axis.repeat(side, 1)
     row = axis.repeat_interleave(side, dim=0)

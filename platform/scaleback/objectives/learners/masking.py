@@ -63,7 +63,7 @@ def block_masks(
         free_BHW[active[taken]] *= 1 - row_BH1[taken] * column_B1W[taken]
         left_B[active[taken]] -= new[taken]
         failures_B[active] = np.where(taken, 0, failures_B[active] + 1)
-    mask_BT = free_BHW.reshape(images, patches) == 0
+    mask_BT: NDArray[np.bool_] = free_BHW.reshape(images, patches) == 0
     start_B1 = (draw_BS[:, -1:] * patches).astype(int)
     turn_BT = (np.arange(patches) - start_B1) % patches - patches * mask_BT
     np.put_along_axis(mask_BT, np.argsort(turn_BT, axis=1)[:, :hidden], True, axis=1)
@@ -75,7 +75,8 @@ def _interval(draw_B: NDArray[np.float64], length_B: NDArray[np.int64], whole: i
     places_B = np.maximum(whole - length_B + 1, 1)
     start_B = np.minimum((draw_B * places_B).astype(int), places_B - 1)[:, None]  # a draw may round to 1
     place = np.arange(whole)
-    return ((place >= start_B) & (place < start_B + length_B[:, None])).astype(np.float32)
+    inside: NDArray[np.bool_] = (place >= start_B) & (place < start_B + length_B[:, None])
+    return inside.astype(np.float32)
 
 
 def shuffled(draw_BT: Tensor) -> Tensor:

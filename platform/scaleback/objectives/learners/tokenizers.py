@@ -80,7 +80,7 @@ class PatchTokenizer(nn.Module):
         """(N,) int64 tokens of patches as ``vit.patched`` cuts them; any leading shape."""
         # The matrix product keeps full precision under autocast, or tokens would depend on it.
         with torch.autocast(patch_NP.device.type, enabled=False):
-            centred_NP = self._centred(patch_NP.float()).flatten(0, -2)
+            centred_NP = self._centred(patch_NP.to(self.vocabulary_VP.dtype)).flatten(0, -2)
             rows = max(1, SCORES // len(self.vocabulary_VP))
             nearest = [(part @ self.vocabulary_VP.T).argmax(1) for part in centred_NP.split(rows)]
             token_N = torch.where(_blank(centred_NP), len(self.vocabulary_VP), torch.cat(nearest))
@@ -101,7 +101,8 @@ class PatchTokenizer(nn.Module):
     def _directions(self, patch_NP: Tensor) -> Tensor:
         """Unit vectors of those that are not blank."""
         centred_NP = self._centred(patch_NP)
-        return F.normalize(centred_NP[~_blank(centred_NP)], dim=1)
+        unit_NP: Tensor = F.normalize(centred_NP[~_blank(centred_NP)], dim=1)
+        return unit_NP
 
     def _patches(self, image_NCHW: Tensor, count: int, rng: np.random.Generator) -> Tensor:
         """(count, P) patches from anywhere in the images, at the size and the scale at which the model sees them."""
@@ -127,7 +128,7 @@ class PatchTokenizer(nn.Module):
             if len(found_NP) == wanted:
                 return found_NP
         raise TokenizerError(
-            f"{self._spec.kind}: a vocabulary of {wanted:,} asks for as many different patches, and "
+            f"{self._spec.short}: a vocabulary of {wanted:,} asks for as many different patches, and "
             f"{DRAWS * 2 * wanted:,} draws from {len(image_NCHW):,} images found {len(found_NP):,}"
         )
 
@@ -146,7 +147,7 @@ class PatchTokenizer(nn.Module):
         self.nats_K.copy_(-((count_K + 1) / (count_K + 1).sum()).log())
         shown_N = token_N[token_N < spec.vocabulary]
         if not len(shown_N):
-            raise TokenizerError(f"{spec.kind}: every patch of these images is blank")
+            raise TokenizerError(f"{spec.short}: every patch of these images is blank")
         self.facts = {
             "perplexity": float(perplexity(shown_N, spec.vocabulary)),
             "top1_share": float(count_K[:-1].max() / len(shown_N)),
@@ -156,7 +157,7 @@ class PatchTokenizer(nn.Module):
         least = min(spec.least_perplexity, spec.vocabulary / LEAST_USED)
         if self.facts["perplexity"] < least:
             raise TokenizerError(
-                f"{spec.kind}, center {spec.center}: tokens of perplexity {self.facts['perplexity']:.1f}, "
+                f"{spec.short}, center {spec.center}: tokens of perplexity {self.facts['perplexity']:.1f}, "
                 f"{self.facts['top1_share']:.0%} of the patches have the same one; "
                 f"at least {least:g} is asked for"
             )
