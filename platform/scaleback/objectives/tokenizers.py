@@ -14,9 +14,10 @@ from scaleback.core.spec import Spec, variants
 class Tokenizer(Spec, ABC):
     """The token of a patch is the vector of the vocabulary with the highest cosine similarity in pixel space.
 
-    El-Nouby et al., 2021 (SplitMask, section on tokenizers). A patch that is the same everywhere has no direction. Such patches have one more token, of their own: images on a
-    blank ground consist of them, and where the ground is, is something to predict. Not known of the paper: whether it
-    centres patches, and how it draws those of its vocabulary; here, anywhere in an image, and no two alike.
+    El-Nouby et al., 2021 (SplitMask, section on tokenizers). A patch that is the same everywhere has no direction. Such
+    patches have one more token, of their own: images on a blank ground consist of them, and where the ground is, is
+    something to predict. Not known of the paper: whether it centres patches, and how it draws those of its vocabulary;
+    here, anywhere in an image, and no two alike.
     """
 
     vocabulary: int = Field(8_192, ge=2)

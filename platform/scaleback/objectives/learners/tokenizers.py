@@ -95,8 +95,9 @@ class PatchTokenizer(nn.Module):
             case "patch":
                 return patch_NP - patch_NP.mean(-1, keepdim=True)
             case "patch_channel":
-                pixel = patch_NP.unflatten(-1, (-1, self._channels))
-                return (pixel - pixel.mean(-2, keepdim=True)).flatten(-2)
+                pixel: Tensor = patch_NP.unflatten(-1, (-1, self._channels))
+                centred: Tensor = (pixel - pixel.mean(-2, keepdim=True)).flatten(-2)
+                return centred
 
     def _directions(self, patch_NP: Tensor) -> Tensor:
         """Unit vectors of those that are not blank."""
