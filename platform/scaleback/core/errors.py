@@ -57,6 +57,10 @@ class RenderError(RunError):
     """A source cannot draw an image: its system diverges, or stays too sparse, however often it is redrawn."""
 
 
+class TokenizerError(RunError):
+    """A vocabulary of patches cannot be made of these images, or gives most of their patches one token."""
+
+
 class Refusal(ValueError):
     """Raised inside a validator to refuse one field of a spec; ``field`` is the dotted path below that spec."""
 

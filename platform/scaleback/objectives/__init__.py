@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from scaleback.core.spec import presets, variants
 from scaleback.objectives.base import Objective
+from scaleback.objectives.beit import BEiT
 from scaleback.objectives.classify import Classify
 from scaleback.objectives.moco import MoCoV3
 from scaleback.objectives.sdmp_moco import SDMPMoCoV3
@@ -22,6 +23,15 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "classify": Classify,
     "dino": DINO,
     "sdmp-dino": SDMPDINO,
+from scaleback.objectives.mae import MAE
+from scaleback.objectives.splitmask import SplitMask
+from scaleback.objectives.tokenizers import RandomPatches
+
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    "classify": Classify,
+    "beit": BEiT,
+    "splitmask": SplitMask,
+    "mae": MAE,
 }
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {
@@ -39,6 +49,12 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     # The first release, whose second loss is still the paper's; lambda_c is taken from the partner's own share.
     "sdmp-moco-v3-code": SDMPMoCoV3(mixers=("resizemix",), pairing="global", mix_weight=0.5, symmetric=False),
     "sdmp-moco-v3-small": SDMPMoCoV3(hidden=256, output=64),
+    "beit": BEiT(),
+    "beit-small": BEiT(tokenizer=RandomPatches(vocabulary=256)),
+    "splitmask": SplitMask(),
+    "splitmask-small": SplitMask(tokenizer=RandomPatches(vocabulary=256)),
+    "mae": MAE(),
+    "mae-small": MAE(decoder_width=64, decoder_depth=2, decoder_heads=4),
 }
 
 if TYPE_CHECKING:

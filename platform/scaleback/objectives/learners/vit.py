@@ -76,11 +76,35 @@ def pool(backbone: nn.Module, encoded_BTD: Tensor) -> Tensor:
     return pooled
 
 
-def patch_tokens(backbone: nn.Module, encoded_BTD: Tensor) -> Tensor:
-    """(B, T, D) encoded patches, normalised by the model's last norm wherever it has it: before or after pooling."""
-    vit = cast(Any, backbone)
-    tokens: Tensor = vit.fc_norm(encoded_BTD[:, vit.num_prefix_tokens :])
+def normalised(backbone: nn.Module, encoded_BTD: Tensor) -> Tensor:
+    """(B, P + T, D) encoded tokens, normalised by the model's last norm wherever it has it: before or after pooling."""
+    tokens: Tensor = cast(Any, backbone).fc_norm(encoded_BTD)
     return tokens
+
+
+def patch_tokens(backbone: nn.Module, encoded_BTD: Tensor) -> Tensor:
+    """(B, T, D) encoded patches, normalised likewise."""
+    return normalised(backbone, encoded_BTD[:, prefix_tokens(backbone) :])
+
+
+def prefix_tokens(backbone: nn.Module) -> int:
+    """P, the class token and registers."""
+    return int(cast(Any, backbone).num_prefix_tokens)
+
+
+def heads(backbone: nn.Module) -> int:
+    """Attention heads of a block."""
+    return int(cast(Any, backbone).blocks[0].attn.num_heads)
+
+
+def channels(backbone: nn.Module) -> int:
+    """Channels of the images it looks at."""
+    return int(cast(Any, backbone).patch_embed.proj.in_channels)
+
+
+def image_px(backbone: nn.Module) -> int:
+    """Side of the images it was built for."""
+    return int(cast(Any, backbone).patch_embed.img_size[0])
 
 
 def taken(value_BTD: Tensor, place_BT: Tensor) -> Tensor:
