@@ -110,7 +110,8 @@ def test_two_workers_have_the_curve_of_one(name, recipe, left):
             "accuracy": 1e-6,
             "gradient_norm": 1e-3,
         }.items():
-            assert theirs[field] == pytest.approx(mine[field], rel=tolerance, abs=1e-12), field
+            if field in mine or field != "accuracy":  # which not every method has
+                assert theirs[field] == pytest.approx(mine[field], rel=tolerance, abs=1e-12), field
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from scaleback.core.spec import presets, variants
 from scaleback.objectives.base import Objective
 from scaleback.objectives.classify import Classify
+from scaleback.objectives.lejepa import LeJEPA
+from scaleback.objectives.simclr import SimCLR
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "classify": Classify,
+    "simclr": SimCLR,
+    "lejepa": LeJEPA,
 }
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     # 1p-frac and OFDB train with timm's mixup 0.8, CutMix 1.0, smoothing 0.1 (released scripts).
     "1p-frac": Classify(mixup=0.8, cutmix=1.0),
     "classify": Classify(),
+    "simclr": SimCLR(),
+    "simclr-small": SimCLR(temperature=0.2),
+    "lejepa": LeJEPA(),
+    # The released code (rbalestr-lab/lejepa) integrates from -3 to 3, and so do its README's defaults.
+    "lejepa-code": LeJEPA(points=33, reach=3.0),
+    "lejepa-small": LeJEPA(local_views=0, hidden=256, out=32, directions=256),
 }
 
 if TYPE_CHECKING:
