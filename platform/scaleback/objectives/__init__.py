@@ -26,7 +26,7 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     "lejepa": LeJEPA(),
     # The released code (rbalestr-lab/lejepa) integrates from -3 to 3, and so do its README's defaults.
     "lejepa-code": LeJEPA(points=33, reach=3.0),
-    "lejepa-small": LeJEPA(local_views=0, hidden=256, out=32, directions=256),
+    "lejepa-small": LeJEPA(local_views=0, hidden=256, output=32, directions=256),
 }
 
 if TYPE_CHECKING:

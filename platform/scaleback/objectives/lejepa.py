@@ -44,7 +44,7 @@ class LeJEPA(Objective):
     """Further views, by the recipe's second augmentation; the number is the released code's."""
     hidden: int = Field(2_048, ge=1)
     """Width of the projector's two hidden layers."""
-    out: int = Field(128, ge=1)
+    output: int = Field(128, ge=1)
     """Width of the embeddings."""
     directions: int = Field(1_024, ge=1)
     """Random directions a step."""
@@ -96,4 +96,4 @@ class LeJEPA(Objective):
 
     @classmethod
     def example(cls) -> Self:
-        return cls(global_views=2, local_views=1, hidden=32, out=8, directions=64)
+        return cls(global_views=2, local_views=1, hidden=32, output=8, directions=64)

@@ -36,7 +36,7 @@ class SimCLR(Objective):
     """Section 2.2 and the released ImageNet command; the CIFAR-10 command has 0.5."""
     hidden: int | None = Field(None, ge=1)
     """Width of the projector's hidden layer; None for the backbone's, which is 2048 in the paper."""
-    out: int = Field(128, ge=1)
+    output: int = Field(128, ge=1)
     """Width of what is compared."""
 
     @property
@@ -63,4 +63,4 @@ class SimCLR(Objective):
 
     @classmethod
     def example(cls) -> Self:
-        return cls(temperature=0.5, hidden=32, out=16)
+        return cls(temperature=0.5, hidden=32, output=16)

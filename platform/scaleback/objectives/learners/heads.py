@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ def mlp(widths: Sequence[int], *, generator: torch.Generator, last: nn.Module | 
         last: what follows the last linear layer; None for nothing, and then that layer has a bias.
     """
     layers: list[nn.Module] = []
-    for number, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (fan_in, fan_out) in enumerate(pairwise(widths)):
         ends = number == len(widths) - 2
         linear = nn.Linear(fan_in, fan_out, bias=ends and last is None)
         for parameter in linear.parameters():

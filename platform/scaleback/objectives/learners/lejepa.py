@@ -27,7 +27,7 @@ class LeJEPALearner(Learner):
     def __init__(self, spec: LeJEPA, backbone: nn.Module, *, width: int, generator: torch.Generator) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projector = mlp([width, spec.hidden, spec.hidden, spec.out], generator=generator)
+        self.projector = mlp([width, spec.hidden, spec.hidden, spec.output], generator=generator)
         self._spec = spec
 
     def forward(self, batch: Batch) -> Losses:
@@ -37,7 +37,7 @@ class LeJEPALearner(Learner):
         embedding_VBD = full(self.projector(feature_RD)).unflatten(0, (len(batch.view_VBCHW), -1))
         centre_BD = embedding_VBD[: spec.global_views].mean(0)
         invariance = (embedding_VBD - centre_BD).square().mean()
-        drawn_DS = batch.generator("lejepa directions").standard_normal((spec.out, spec.directions))
+        drawn_DS = batch.generator("lejepa directions").standard_normal((spec.output, spec.directions))
         sigreg = sketched(embedding_VBD, torch.from_numpy(drawn_DS).to(embedding_VBD), spec.quadrature)
         parts = {"invariance": invariance.detach(), "sigreg": sigreg.detach()}
         if batch.watched:

@@ -27,9 +27,9 @@ class SimCLRLearner(Learner):
     def __init__(self, spec: SimCLR, backbone: nn.Module, *, width: int, generator: torch.Generator) -> None:
         super().__init__()
         self.backbone = backbone
-        last = nn.BatchNorm1d(spec.out)
+        last = nn.BatchNorm1d(spec.output)
         last.bias.requires_grad_(False)
-        self.projector = mlp([width, spec.hidden or width, spec.out], generator=generator, last=last)
+        self.projector = mlp([width, spec.hidden or width, spec.output], generator=generator, last=last)
         self._temperature = spec.temperature
 
     def forward(self, batch: Batch) -> Losses:
@@ -41,7 +41,7 @@ class SimCLRLearner(Learner):
             total=F.cross_entropy(logits_RA, target_R),
             features_BD=features_RD.detach().chunk(2)[0],
             parts={
-                "contrast_accuracy": right,
+                "accuracy": right,
                 **(pair_statistics(first_BD, second_BD) if batch.watched else {}),
             },
         )
