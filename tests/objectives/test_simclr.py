@@ -84,7 +84,13 @@ def test_the_projector_is_the_released_one(tiny_vit):
     kinds = [type(part) for part in projector]
     assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear, nn.BatchNorm1d]
     shapes = {name: tuple(value.shape) for name, value in projector.named_parameters() if value.requires_grad}
-    assert shapes == {"0.weight": (16, 16), "1.weight": (16,), "1.bias": (16,), "3.weight": (128, 16), "4.weight": (128,)}
+    assert shapes == {
+        "0.weight": (16, 16),
+        "1.weight": (16,),
+        "1.bias": (16,),
+        "3.weight": (128, 16),
+        "4.weight": (128,),
+    }
     assert not projector[4].bias.any()
     assert projector[3].weight.abs().max() <= 1 / 4  # 1 / sqrt(16)
 

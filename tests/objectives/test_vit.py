@@ -1,4 +1,4 @@
-"""Inside plain vision transformers of timm, of every kind: class token or none, registers, positions with or without."""
+"""Inside plain vision transformers of timm: with and without class token, registers, positions of prefix tokens."""
 
 import numpy as np
 import pytest
@@ -54,9 +54,7 @@ def test_all_patches_embedded_and_encoded_are_timm_s_tokens(backbone):
 def test_patches_in_another_order_are_encoded_alike(backbone):
     order = torch.tensor([[4, 0, 8, 2, 6, 1, 3, 5, 7]]).expand(3, -1)
     tokens, prefix = vit.embed(backbone, pictures()), backbone.num_prefix_tokens
-    close(
-        vit.encode(backbone, tokens, order)[:, prefix:], vit.taken(vit.encode(backbone, tokens)[:, prefix:], order)
-    )
+    close(vit.encode(backbone, tokens, order)[:, prefix:], vit.taken(vit.encode(backbone, tokens)[:, prefix:], order))
 
 
 def test_hidden_patches_do_not_reach_what_is_encoded(backbone):

@@ -24,13 +24,13 @@ STD_LEAST = 0.05
 class LeJEPA(Objective):
     """Balestriero and LeCun, 2025 (arXiv 2511.08544): no teacher, no stop of gradients, no schedule.
 
-    (1 - weight) x the mean square of views' embeddings about the mean of the image's global views, plus weight x SIGReg:
-    the mean over random directions and over views of the statistic of Epps and Pulley of the batch's embeddings along
-    that direction against N(0, 1).
+    (1 - weight) x the mean square of views' embeddings about the mean of the image's global views, plus weight x
+    SIGReg: the mean over random directions and over views of the statistic of Epps and Pulley of the batch's
+    embeddings along that direction against N(0, 1).
 
-    Directions are drawn anew in each step and are the same on every worker. The fields' defaults are the paper's
-    algorithm; the code that was released integrates to 3 with 33 points (``lejepa-code``). Of the projector the facts at
-    hand were the released minimal example's: three linear layers, batch norms between them.
+    Directions are drawn anew in each step and are the same on every worker. The integral's defaults are the paper's
+    algorithm; the code that was released (rbalestr-lab/lejepa) integrates to 3 with 33 points (``lejepa-code``). The
+    projector is the released minimal example's: three linear layers, batch norms between them.
     """
 
     kind: Literal["lejepa"] = "lejepa"

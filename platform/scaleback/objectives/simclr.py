@@ -24,9 +24,9 @@ UNIFORMITY_MOST = -0.01
 class SimCLR(Objective):
     """Chen, Kornblith, Norouzi and Hinton, ICML 2020: NT-Xent over both views of the whole batch, over all workers.
 
-    The projector is the released one (google-research/simclr): two linear layers with a batch norm after each, the last
-    of which scales and does not shift. Its weights are drawn as torch draws them, of a deviation of 0.013 at the paper's
-    width of 2048 where the released code has 0.01.
+    The projector is the released one (google-research/simclr): two linear layers with a batch norm after each, the
+    last of which scales and does not shift. Its weights are drawn as torch draws them, of a deviation of 0.013 at the
+    paper's width of 2048 where the released code has 0.01.
     """
 
     kind: Literal["simclr"] = "simclr"

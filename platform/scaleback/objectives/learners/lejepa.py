@@ -18,7 +18,8 @@ from scaleback.objectives.learners.vit import features
 if TYPE_CHECKING:
     from scaleback.objectives.lejepa import LeJEPA
 
-# Shapes: V views, B images of a slice, D width of the embeddings, S directions, K frequencies, Z real and imaginary part.
+# Shapes: V views, B images of a slice, D width of the embeddings, S directions, K frequencies, Z real and
+# imaginary part.
 
 
 class LeJEPALearner(Learner):
