@@ -137,6 +137,8 @@ class Recipe(Spec):
         return self.end_lr + (peak - self.end_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, left)))
 
 
+from scaleback.recipes.contrast import CONTRAST_RECIPES  # noqa: E402  (made of Recipe)
+
 PRETRAIN_RECIPES: Mapping[str, Recipe] = {
     # 1p-frac and OFDB, ViT-T, one device (released scripts): lr 1e-3 x 256/512, warm-up lr 5e-7 and end lr 5e-6 scaled
     # alike; 80,000 epochs of 1,000 images with the incomplete batch dropped, 3 x 256 images an epoch; the warm-up of "5
@@ -171,6 +173,7 @@ PRETRAIN_RECIPES: Mapping[str, Recipe] = {
         warmup_images=1_024,
         views=(Augmentation(crop_scale=(0.35, 1.0), flip_horizontal=0.5, flip_vertical=0.5),),
     ),
+    **CONTRAST_RECIPES,
 }
 
 FINETUNE_RECIPES: Mapping[str, Recipe] = {
