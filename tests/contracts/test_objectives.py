@@ -146,7 +146,10 @@ def test_an_untrained_learner_is_at_the_trivial_loss(objective, tiny_vit):
         return  # the method has none
     module = learner(objective, tiny_vit)
     loss = np.mean([module(batch(objective, step)).total.item() for step in STEPS])
-    assert loss == pytest.approx(trivial_loss(objective), rel=0.1)
+    if objective.compares_images:  # batch norms tell images apart from the start
+        assert loss < 1.1 * trivial_loss(objective)
+    else:
+        assert loss == pytest.approx(trivial_loss(objective), rel=0.1)
 
 
 def test_what_is_kept_has_the_names_and_shapes_of_the_backbone(objective, tiny_vit):

@@ -9,11 +9,16 @@ from scaleback.core.spec import presets, variants
 from scaleback.objectives.base import Objective
 from scaleback.objectives.beit import BEiT
 from scaleback.objectives.classify import Classify
+from scaleback.objectives.lejepa import LeJEPA
 from scaleback.objectives.moco import MoCoV3
+from scaleback.objectives.patchmix import PatchMix
 from scaleback.objectives.sdmp_moco import SDMPMoCoV3
+from scaleback.objectives.simclr import SimCLR
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "classify": Classify,
+    "simclr": SimCLR,
+    "lejepa": LeJEPA,
     "moco-v3": MoCoV3,
     "sdmp-moco-v3": SDMPMoCoV3,
 from scaleback.objectives.dino import DINO
@@ -32,6 +37,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "beit": BEiT,
     "splitmask": SplitMask,
     "mae": MAE,
+    "patchmix": PatchMix,
 }
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {
@@ -55,6 +61,15 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     "splitmask-small": SplitMask(tokenizer=RandomPatches(vocabulary=256)),
     "mae": MAE(),
     "mae-small": MAE(decoder_width=64, decoder_depth=2, decoder_heads=4),
+    "simclr": SimCLR(),
+    "simclr-small": SimCLR(temperature=0.2),
+    "patchmix": PatchMix(local_views=8),
+    # The released CIFAR settings have two crops only.
+    "patchmix-small": PatchMix(momentum=0.99, hidden=512, output=64),
+    "lejepa": LeJEPA(),
+    # The released code (rbalestr-lab/lejepa) integrates from -3 to 3, and so do its README's defaults.
+    "lejepa-code": LeJEPA(points=33, reach=3.0),
+    "lejepa-small": LeJEPA(local_views=0, hidden=256, output=32, directions=256),
 }
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scaleback.objectives.learners.gather import summed_with_gradient, workers
+from scaleback.objectives.learners.heads import full
 
 # Shapes: B images of a slice, C channels.
 
@@ -20,7 +21,7 @@ class _OverWorkers(nn.Module):
     def forward(self: nn.modules.batchnorm._BatchNorm, value_BC: Tensor) -> Tensor:  # type: ignore[misc]
         if not self.training or workers() == 1:
             return super().forward(value_BC)  # type: ignore[misc,no-any-return]
-        value = value_BC.float()
+        value = full(value_BC)
         others = [dimension for dimension in range(value.ndim) if dimension != 1]
         count = value.numel() // value.shape[1] * workers()
         shape = [1, -1] + [1] * (value.ndim - 2)
