@@ -9,35 +9,29 @@ from scaleback.core.spec import presets, variants
 from scaleback.objectives.base import Objective
 from scaleback.objectives.beit import BEiT
 from scaleback.objectives.classify import Classify
+from scaleback.objectives.dino import DINO
 from scaleback.objectives.lejepa import LeJEPA
+from scaleback.objectives.mae import MAE
 from scaleback.objectives.moco import MoCoV3
 from scaleback.objectives.patchmix import PatchMix
+from scaleback.objectives.sdmp_dino import SDMPDINO
 from scaleback.objectives.sdmp_moco import SDMPMoCoV3
 from scaleback.objectives.simclr import SimCLR
-
-OBJECTIVES: Mapping[str, type[Objective]] = {
-    "classify": Classify,
-    "simclr": SimCLR,
-    "lejepa": LeJEPA,
-    "moco-v3": MoCoV3,
-    "sdmp-moco-v3": SDMPMoCoV3,
-from scaleback.objectives.dino import DINO
-from scaleback.objectives.sdmp_dino import SDMPDINO
-
-OBJECTIVES: Mapping[str, type[Objective]] = {
-    "classify": Classify,
-    "dino": DINO,
-    "sdmp-dino": SDMPDINO,
-from scaleback.objectives.mae import MAE
 from scaleback.objectives.splitmask import SplitMask
 from scaleback.objectives.tokenizers import RandomPatches
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "classify": Classify,
+    "simclr": SimCLR,
+    "moco-v3": MoCoV3,
+    "sdmp-moco-v3": SDMPMoCoV3,
+    "patchmix": PatchMix,
+    "dino": DINO,
+    "sdmp-dino": SDMPDINO,
+    "lejepa": LeJEPA,
     "beit": BEiT,
     "splitmask": SplitMask,
     "mae": MAE,
-    "patchmix": PatchMix,
 }
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {

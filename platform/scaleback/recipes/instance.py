@@ -35,7 +35,7 @@ _PAPER = Recipe(
     views=(_crop((0.14, 1.0)), _crop((0.05, 0.4))),
 )
 
-RECIPES: Mapping[str, Recipe] = {
+INSTANCE_RECIPES: Mapping[str, Recipe] = {
     "idmm": _PAPER,
     "idmm-code": _PAPER.replace({"warmup_images": 2 * 2_040}),
     # Gray pictures of 24 to 32 px: colour is brightness and contrast, and the smallest local crops are larger.

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from scaleback.core.spec import presets
-from scaleback.recipes import instance
 from scaleback.recipes.augmentation import Augmentation, RandAugment
+from scaleback.recipes.contrast import CONTRAST_RECIPES
+from scaleback.recipes.dino import DINO_RECIPES
+from scaleback.recipes.instance import INSTANCE_RECIPES
+from scaleback.recipes.masked import MASKED_RECIPES
+from scaleback.recipes.moco import MOCO_RECIPES
 from scaleback.recipes.optimizers import SGD, AdamW
 from scaleback.recipes.recipe import Recipe
 
@@ -45,7 +49,11 @@ PRETRAIN_RECIPES: Mapping[str, Recipe] = {
         warmup_images=1_024,
         views=(Augmentation(crop_scale=(0.35, 1.0), flip_horizontal=0.5, flip_vertical=0.5),),
     ),
-    **instance.RECIPES,
+    **INSTANCE_RECIPES,
+    **CONTRAST_RECIPES,
+    **MOCO_RECIPES,
+    **DINO_RECIPES,
+    **MASKED_RECIPES,
 }
 
 FINETUNE_RECIPES: Mapping[str, Recipe] = {
