@@ -102,19 +102,18 @@ def test_random_patches_are_patches_of_the_images_no_two_alike():
     assert (among - 2 * torch.eye(60)).max() < 0.999
 
 
-def ramps_among(image):
-    """A ramp, of which all patches are alike, in place of every fourth image."""
-    image[3::4] = torch.arange(PX, dtype=torch.uint8) * 20
-    return image
+def ramps(angles):
+    """For each angle an image whose patches are all alike up to brightness."""
+    y, x = np.mgrid[:PX, :PX] - (PX - 1) / 2
+    image = [128 + 14 * (np.cos(angle) * x + np.sin(angle) * y) for angle in angles]
+    return torch.from_numpy(np.rint(image).astype(np.uint8))[:, None].repeat(1, CHANNELS, 1, 1)
 
 
 def test_images_kept_for_measuring_are_not_in_the_vocabulary():
-    tokenizer = fitted(RandomPatches(vocabulary=200, least_perplexity=1.0), ramps_among(noise(40)))
-    ramp = torch.arange(PATCH).repeat(PATCH)[:, None].repeat(1, CHANNELS).float()
-    ramp = torch.nn.functional.normalize((ramp - ramp.mean()).flatten(), dim=0)
-    assert (tokenizer.vocabulary_VP @ ramp).max() < 0.99
-    assert tokenizer.facts["top1_share"] == 1
-    assert tokenizer.facts["perplexity"] == pytest.approx(1)
+    image = ramps(np.arange(4) * np.pi / 2)
+    assert len(fitted(RandomPatches(vocabulary=3, least_perplexity=1.0), image).vocabulary_VP) == 3
+    with pytest.raises(TokenizerError, match=r"draws from 3 images found 3$"):
+        fitted(RandomPatches(vocabulary=4), image)
 
 
 def test_images_are_brought_to_the_model_s_size_first():
@@ -146,12 +145,14 @@ def test_k_means_moves_each_vector_to_the_mean_direction_of_its_patches():
 
 
 def test_k_means_lies_closer_to_patches_than_random_ones():
-    def mean_cosine(spec):
-        tokenizer = fitted(spec)
-        direction = tokenizer._directions(patched(noise().float() / 127.5 - 1, PATCH).flatten(0, 1))
-        return (direction @ tokenizer.vocabulary_VP.T).max(1).values.mean()
+    image = ramps(np.random.default_rng(0).random(200) * 2 * np.pi)
 
-    assert mean_cosine(KMeans(vocabulary=32)) > mean_cosine(RandomPatches(vocabulary=32)) + 0.01
+    def mean_distance(spec):
+        tokenizer = fitted(spec, image)
+        direction = tokenizer._directions(patched(image.float() / 127.5 - 1, PATCH).flatten(0, 1))
+        return 1 - (direction @ tokenizer.vocabulary_VP.T).max(1).values.mean()
+
+    assert mean_distance(KMeans(vocabulary=8)) < 0.8 * mean_distance(RandomPatches(vocabulary=8))
 
 
 def test_a_vocabulary_depends_on_images_and_generator_only():
@@ -217,13 +218,11 @@ def test_what_cannot_be_a_vocabulary_is_said_in_one_line():
         fitted(RandomPatches(vocabulary=16), blank)
     with pytest.raises(TokenizerError, match=r"^random-projection: every patch of these images is blank$"):
         fitted(RandomProjection(vocabulary=16), blank)
-    image = ramps_among(noise(40))
-    for vocabulary, least in ((64, 16), (400, 50)):
-        line = (
-            r"^random-patches, center patch_channel: tokens of perplexity 1\.0, 100% of the patches have the same one; "
-        )
+    image = torch.cat([noise(1), ramps([0.0] * 30)])  # and the noise is not among those that are measured
+    line = r"^random-patches, center patch_channel: tokens of perplexity 1\.0, 100% of the patches have the same one; "
+    for asked, least in ((50.0, 16), (10.0, 10)):  # a quarter of the vocabulary is enough
         with pytest.raises(TokenizerError, match=f"{line}at least {least} is asked for$"):
-            fitted(RandomPatches(vocabulary=vocabulary), image)
+            fitted(RandomPatches(vocabulary=64, least_perplexity=asked), image)
     assert issubclass(TokenizerError, RunError)
 
 

@@ -60,8 +60,10 @@ class PatchTokenizer(nn.Module):
             TokenizerError: the images hold too few different patches, or too many of them get the same token.
         """
         spec, rng = self._spec, seeds.generator("tokenizer", self._seed)
-        held = torch.arange(len(image_NCHW)) % HELD_OUT == HELD_OUT - 1
-        known_NCHW, held_NCHW = (image_NCHW[~held], image_NCHW[held]) if held.any() else (image_NCHW, image_NCHW)
+        order_N = rng.permutation(len(image_NCHW))  # that of the set may go through classes in turn
+        held = len(image_NCHW) // HELD_OUT
+        known_NCHW = image_NCHW[order_N[held:]]
+        held_NCHW = image_NCHW[order_N[:held]] if held else image_NCHW
         if spec.center == "global":
             self.mean_P.copy_(self._patches(known_NCHW, MEASURED_PATCHES, rng).mean(0))
         if isinstance(spec, RandomProjection):
