@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaleback.core.errors import SpecError
+from scaleback.core.errors import Refusal, SpecError
 from scaleback.core.spec import Spec
 from scaleback.recipes import (
     FINETUNE_RECIPES,
@@ -17,7 +17,7 @@ from scaleback.recipes import (
     RandAugment,
     Recipe,
 )
-from scaleback.recipes.optimizers import SGD, AdamW
+from scaleback.recipes.optimizers import LARS, SGD, AdamW
 from scaleback.torchvision_operators import declare
 
 declare()  # before timm, which imports torchvision
@@ -61,6 +61,59 @@ def test_a_constant_schedule_stays_at_the_peak(images):
     assert recipe(schedule="constant").lr_at(images) == 0.5
 
 
+def sized(images=50, flops_an_image=10.0, **changes):
+    return recipe(**changes).sized(images=images, flops_an_image=flops_an_image)
+
+
+def test_a_budget_in_images_is_the_same_for_every_set_and_method():
+    assert recipe().budget_by == "images"
+    assert sized(images=3, flops_an_image=1e12) == recipe()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "images", "budget"), [(10.0, 50, 500), (2.5, 50, 125), (0.5, 30, 15), (80.0, 1, 80)]
+)
+def test_a_budget_in_epochs_grows_with_the_set_and_the_warm_up_with_it(epochs, images, budget):
+    assert recipe(budget_epochs=epochs).budget_by == "epochs"
+    found = sized(images=images, budget_epochs=epochs)
+    assert found.budget_images == budget
+    assert found.warmup_images == round(200 * budget / 1_000)
+    assert found == sized(images=images, flops_an_image=1e12, budget_epochs=epochs)
+
+
+@pytest.mark.parametrize(("each", "budget"), [(10.0, 700), (14.0, 500), (69.0, 101), (3.0, 2_333)])
+def test_a_budget_in_operations_is_divided_by_those_of_an_image(each, budget):
+    assert recipe(budget_flops=7_000.0).budget_by == "flops"
+    found = sized(flops_an_image=each, budget_flops=7_000.0)
+    assert found.budget_images == budget
+    assert found.budget_images * each <= 7_000.0 < (found.budget_images + 1) * each
+    assert found.warmup_images == round(200 * budget / 1_000)
+    assert found == sized(images=10**6, flops_an_image=each, budget_flops=7_000.0)
+
+
+def test_a_sized_recipe_is_a_plain_one_and_differs_in_its_budget_only():
+    for changes in ({"budget_epochs": 10.0}, {"budget_flops": 5_000.0}):
+        found = sized(**changes)
+        assert found == recipe(budget_images=500, warmup_images=100)
+        assert found.budget_by == "images"
+        assert found.sized(images=9, flops_an_image=1.0) == found
+        assert Recipe.parse(found.plain()) == found
+        assert [found.lr_at(images) for images in (50, 100, 500)] == pytest.approx([0.3, 0.5, 0.02])
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"budget_epochs": 0.1}, "recipe.budget_epochs: must cover a batch of 10, and is 5 images; got 0.1"),
+        ({"budget_flops": 99.0}, "recipe.budget_flops: must cover a batch of 10, and is 9 images; got 99.0"),
+    ],
+)
+def test_a_budget_below_one_batch_is_refused(changes, line):
+    with pytest.raises(Refusal) as caught:
+        sized(**changes)
+    assert f"{caught.value.field}: {caught.value}" == line
+
+
 def test_without_warm_up_the_run_begins_at_the_peak():
     assert recipe(warmup_images=0).lr_at(0) == 0.5
 
@@ -91,6 +144,26 @@ def test_the_rate_stays_between_its_ends_and_its_peak(schedule, warmup, start, e
     spec = recipe(schedule=schedule, warmup_images=warmup, start_lr=start, end_lr=end)
     assert min(start, end) - 1e-12 <= spec.lr_at(images) <= 0.5 + 1e-12
     assert math.isfinite(spec.lr_at(images))
+
+
+def test_weight_decay_goes_along_a_half_cosine_or_stays():
+    spec = recipe(optimizer=AdamW(lr=0.5, weight_decay=0.04), end_weight_decay=0.4)
+    assert [spec.weight_decay_at(share) for share in (0.0, 0.5, 1.0)] == pytest.approx([0.04, 0.22, 0.4])
+    assert spec.weight_decay_at(0.25) == pytest.approx(0.4 - 0.36 * (1 + math.sqrt(0.5)) / 2)
+    assert recipe(optimizer=AdamW(lr=0.5, weight_decay=0.04)).weight_decay_at(0.7) == 0.04
+
+
+def test_simclr_s_patchmix_s_and_lejepa_s_recipes_are_the_published_ones():
+    simclr, patchmix, lejepa = (PRETRAIN_RECIPES[name] for name in ("simclr", "patchmix", "lejepa"))
+    assert simclr.optimizer == LARS(lr=4.8, weight_decay=1e-6, momentum=0.9)
+    assert (simclr.batch_images, simclr.budget_images / 1_281_167, simclr.warmup_images / 1_281_167) == (4_096, 100, 10)
+    assert patchmix.optimizer == AdamW(lr=2e-3, weight_decay=0.04)
+    assert (patchmix.end_lr, patchmix.end_weight_decay, patchmix.batch_images) == (1e-6, 0.4, 1_024)
+    assert [view.crop_scale for view in patchmix.views] == [(0.35, 1.0), (0.35, 1.0), (0.05, 0.35)]
+    assert [(view.blur_chance, view.solarize_chance) for view in patchmix.views] == [(1.0, 0.0), (0.1, 0.2), (0.5, 0.0)]
+    assert lejepa.optimizer == AdamW(lr=5e-4, weight_decay=0.05)
+    assert lejepa.end_lr == pytest.approx(lejepa.optimizer.lr / 1_000)
+    assert [(view.size_px, view.crop_scale) for view in lejepa.views] == [(None, (0.3, 1.0)), (98, (0.05, 0.3))]
 
 
 def test_1p_frac_s_pre_training_is_the_released_one():
@@ -142,6 +215,16 @@ def test_a_preset_of_the_other_kind_of_run_is_not_taken():
         ({"accumulate": 3}, "accumulate: must divide the batch of 10; got 3"),
         ({"warmup_images": 1_001}, "warmup_images: must fit the budget of 1000; got 1001"),
         ({"views": []}, "views: must hold at least one augmentation"),
+        (
+            {"budget_epochs": 3.0, "budget_flops": 1e9},
+            "budget_flops: must be left out where budget_epochs is given; got 1000000000.0",
+        ),
+        ({"budget_epochs": 0.0}, "budget_epochs: must be greater than 0; got 0.0"),
+        ({"budget_flops": 0.0}, "budget_flops: must be greater than 0; got 0.0"),
+        ({"clip_each": True}, "clip_each: needs clip_norm; got True"),
+        ({"end_weight_decay": -0.1}, "end_weight_decay: must be greater than or equal to 0; got -0.1"),
+        ({"online_knn": -1}, "online_knn: must be greater than or equal to 0; got -1"),
+        ({"views": [{"size_px": 3}]}, "views.0.size_px: must be greater than or equal to 4; got 3"),
         ({"batch_images": 0}, "batch_images: must be greater than or equal to 1; got 0"),
         ({"ema": 1.0}, "ema: must be less than 1; got 1.0"),
         ({"clip_norm": 0.0}, "clip_norm: must be greater than 0; got 0.0"),
