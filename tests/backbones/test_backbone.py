@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaleback.backbones import Backbone
 from scaleback.backbones.backbone import PLAIN_VITS
-from scaleback.core.errors import SpecError
+from scaleback.core.errors import Refusal, SpecError
 
 SHAPES = [
     {"model": "vit_tiny_patch16_224", "image_px": 32},
@@ -140,3 +140,67 @@ def test_what_cannot_be_built_is_refused_in_one_line(plain, line):
 def test_channels_that_no_image_has_are_refused(channels):
     with pytest.raises(SpecError, match=r"^channels: "):
         Backbone.parse(VIT | {"channels": channels})
+
+
+PLAIN = ["vit_tiny_patch16_224", "test_vit", "deit3_small_patch16_224", "vit_betwixt_patch16_reg4_gap_256"]
+OTHER = [
+    "resnet18",
+    "convnext_atto",
+    "swin_tiny_patch4_window7_224",
+    "vit_relpos_small_patch16_224",
+    "vit_so400m_patch14_siglip_224",
+]
+
+
+@pytest.mark.parametrize(("model", "tokens"), [*((name, True) for name in PLAIN), *((name, False) for name in OTHER)])
+def test_plain_vits_have_tokens_that_can_be_hidden(model, tokens):
+    small = {"width": 32, "depth": 1, "heads": 2} if "vit" in model else {}
+    assert Backbone(model=model, image_px=224, **small).has_tokens is tokens
+
+
+@pytest.mark.parametrize("pool", ["token", "avg"])
+@pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "deit3_small_patch16_224"])
+def test_a_vit_pools_as_it_is_told(model, pool):
+    spec = Backbone(model=model, image_px=32, channels=1, patch_px=8, width=16, depth=1, heads=2, pool=pool)
+    module = spec.build(0).eval()
+    image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    tokens = module.forward_features(image)
+    expected = tokens[:, 0] if pool == "token" else module.fc_norm(tokens[:, 1:].mean(1))
+    torch.testing.assert_close(module(image), expected)
+    assert spec.cost().parameters == counted(module)
+    assert spec.timm_arguments()["global_pool"] == pool
+
+
+def test_pooling_is_a_choice_of_plain_vits_and_part_of_identity():
+    with pytest.raises(SpecError, match=r"^pool: is a choice of plain ViTs; got 'avg'$"):
+        Backbone.parse({"model": "resnet18", "image_px": 32, "pool": "avg"})
+    plain = Backbone.parse(VIT)
+    assert "global_pool" not in plain.timm_arguments()
+    assert plain.fingerprint != Backbone.parse(VIT | {"pool": "avg"}).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("plain", "size_px", "line"),
+    [
+        (VIT, 48, None),
+        (VIT, 40, "size_px must divide into patches of 16 px; got 40"),
+        (VIT | {"patch_px": 8}, 40, None),
+        ({"model": "test_vit", "image_px": 64}, 48, None),
+        ({"model": "test_vit", "image_px": 64}, 40, "size_px must divide into patches of 16 px; got 40"),
+        ({"model": "resnet18", "image_px": 32}, 41, None),
+        (
+            {"model": "swin_tiny_patch4_window7_224", "image_px": 224},
+            112,
+            "swin_tiny_patch4_window7_224 looks at images of its own size only; got 112",
+        ),
+        ({"model": "swin_tiny_patch4_window7_224", "image_px": 224}, 224, None),
+    ],
+)
+def test_views_of_a_size_that_a_model_cannot_look_at_are_refused(plain, size_px, line):
+    spec = Backbone.parse(plain)
+    if line is None:
+        spec.refuse_size(size_px, "recipe.views")
+        return
+    with pytest.raises(Refusal) as caught:
+        spec.refuse_size(size_px, "recipe.views")
+    assert (caught.value.field, str(caught.value)) == ("recipe.views", line)

@@ -247,3 +247,14 @@ def test_more_images_than_a_view_has_cells_are_refused(tiny_vit):
     objective = SPEC.replace({"mixed": 5, "ring": 8})
     with pytest.raises(Refusal, match=r"^must not exceed the 4 cells of a view; got 5$"):
         learner(objective, tiny_vit)(batch(objective))
+
+
+def test_views_of_different_sizes_have_shares_of_their_own(tiny_vit):
+    module, given = learner(SPEC, tiny_vit), batch(SPEC)
+    given.view_VBCHW[1] = torch.randn(8, 1, 24, 24, generator=torch.Generator().manual_seed(0))  # nine patches
+    (first, first_share), (second, share) = module._mix(given, 0), module._mix(given, 1)
+    assert share[0, 0].item() == pytest.approx(5 / 9)
+    key, query = module.key(first).double().numpy(), module.query(second)[1].detach().double().numpy()
+    target = np.kron(np.eye(2), (share @ first_share.T).numpy())
+    expected = cross_entropy(query, key, target, 0.2) / 2
+    assert module(given).parts["mix_loss"].item() == pytest.approx(expected, rel=1e-5)

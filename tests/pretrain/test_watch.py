@@ -8,7 +8,7 @@ import torch
 
 from scaleback.core.errors import DivergedError
 from scaleback.objectives.learners.base import Losses
-from scaleback.pretrain.watch import CURVE_ROWS, Watch, effective_rank, verdict
+from scaleback.pretrain.watch import CURVE_ROWS, PATIENCE_ROWS, Watch, collapsed, effective_rank, verdict
 from scaleback.pretrain.world import World
 
 
@@ -70,6 +70,55 @@ def test_a_run_that_tells_two_classes_apart_has_not_collapsed():
         [{"loss": 0.5 * math.log(2), "effective_rank": effective_rank(features)}], trivial_loss=math.log(2), classes=2
     )
     assert found["collapsed"] is False
+
+
+LINE = "features lie on one line: their effective rank is 1.20"
+
+
+def curve(*ranks, **more):
+    """A row every hundredth of a budget of 1,000 images, from the eleventh hundredth on."""
+    return [{"images_seen": 110.0 + 10 * number, "effective_rank": rank, **more} for number, rank in enumerate(ranks)]
+
+
+def stopped(rows, *, classes=10, of_method=lambda row: None):
+    return collapsed(rows, budget_images=1_000, classes=classes, of_method=of_method)
+
+
+def test_a_run_is_stopped_after_five_rows_on_one_line():
+    assert PATIENCE_ROWS == 5
+    assert stopped([]) is None
+    assert stopped(curve(*[1.2] * 4)) is None
+    assert stopped(curve(*[1.2] * 5)) == LINE
+    assert stopped(curve(9.0, *[1.2] * 5)) == LINE
+    assert stopped(curve(*[1.2] * 5, 9.0)) is None
+    assert stopped(curve(1.2, 1.2, 1.6, 1.2, 1.2)) is None
+
+
+def test_the_first_tenth_of_a_run_may_look_collapsed():
+    rows = [{"images_seen": 10.0 * number, "effective_rank": 1.2} for number in range(1, 101)]
+    assert stopped(rows[:10]) is None
+    assert stopped(rows[:14]) is None  # the tenth row ends the first tenth
+    assert stopped(rows[:15]) == LINE
+
+
+def test_two_classes_may_lie_on_a_line():
+    assert stopped(curve(*[1.2] * 9), classes=2) is None
+    assert stopped(curve(*[1.2] * 9), classes=0) == LINE  # a method that tells no classes apart
+
+
+def test_a_rank_that_is_not_known_shows_no_collapse():
+    assert stopped([{"images_seen": 500.0 + number} for number in range(9)]) is None
+
+
+def test_a_method_s_own_sign_must_hold_for_five_rows_too():
+    def of_method(row):
+        return f"entropy {row['entropy']}" if row["entropy"] < 1 else None
+
+    low, high = curve(*[9.0] * 5, entropy=0.5), curve(9.0, entropy=2.0)
+    assert stopped(low, of_method=of_method) == "entropy 0.5"
+    assert stopped([*high, *low[:4]], of_method=of_method) is None
+    assert stopped([*low, *high], of_method=of_method) is None
+    assert stopped(low, classes=2, of_method=of_method) == "entropy 0.5"
 
 
 def losses(total, accuracy=0.0):

@@ -103,7 +103,7 @@ class Backbone(Spec):
             patch_px = self.patch_px or _patch_px(self.model)
             if size_px % patch_px:
                 raise Refusal(field, refusal(f"size_px must divide into patches of {patch_px} px", size_px))
-        elif _takes_image_size(self.model):
+        elif size_px != self.image_px and _takes_image_size(self.model):
             raise Refusal(field, refusal(f"{self.model} looks at images of its own size only", size_px))
 
     def timm_arguments(self) -> dict[str, Any]:
@@ -230,6 +230,7 @@ def _counted_cost(backbone: Backbone) -> Cost:
 
     with torch.device("meta"), torch.no_grad():
         model = _timm().create_model(backbone.model, **backbone.timm_arguments()).eval()
+        model.requires_grad_(False)  # the counter hooks into gradients, and a pooling token is a parameter it is given
         with FlopCounterMode(display=False) as counter:
             model(torch.empty(1, backbone.channels, backbone.image_px, backbone.image_px))
     return Cost(sum(p.numel() for p in model.parameters()), int(counter.get_total_flops()))

@@ -63,7 +63,8 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     "lejepa": LeJEPA(),
     # The released code (rbalestr-lab/lejepa) integrates from -3 to 3, and so do its README's defaults.
     "lejepa-code": LeJEPA(points=33, reach=3.0),
-    "lejepa-small": LeJEPA(local_views=0, hidden=256, output=32, directions=256),
+    # Weight and width of the output are those of the released minimal example, too.
+    "lejepa-small": LeJEPA(weight=0.02, local_views=0, hidden=256, output=16, directions=256),
 }
 
 if TYPE_CHECKING:

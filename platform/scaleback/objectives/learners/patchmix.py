@@ -33,7 +33,7 @@ class PatchMixLearner(MoCoLearner):
 
     def forward(self, batch: Batch) -> Losses:
         first_BCHW, second_BCHW, *local_LBCHW = batch.view_VBCHW
-        (mixed_first_BCHW, _), (mixed_second_BCHW, share_RR), *mixed_local = [
+        (mixed_first_BCHW, first_share_RR), (mixed_second_BCHW, share_RR), *mixed_local = [
             self._mix(batch, number) for number in range(len(batch.view_VBCHW))
         ]
         features_BD, query_BD = self.query(first_BCHW)
@@ -44,8 +44,9 @@ class PatchMixLearner(MoCoLearner):
         losses = {
             "clean_loss": soft_loss(clean_BN, own_RR),
             "source_loss": soft_loss(self.log_chance(mixed_query_BD, keys[0]), share_RR) / 2,
-            # Of both views an image's shares are the same, wherever its cells lie.
-            "mix_loss": soft_loss(self.log_chance(mixed_query_BD, self.key(mixed_first_BCHW)), share_RR @ share_RR.T)
+            "mix_loss": soft_loss(
+                self.log_chance(mixed_query_BD, self.key(mixed_first_BCHW)), share_RR @ first_share_RR.T
+            )
             / 2,
         }
         if local_LBCHW:
