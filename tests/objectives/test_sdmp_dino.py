@@ -57,9 +57,7 @@ def test_the_losses_are_those_of_loops_over_images(mixer, pairing):
 
     def logits(networks, views):
         with torch.no_grad():
-            return [
-                networks.head(features_of_views(networks.backbone, [view])[0]).double().tolist() for view in views
-            ]
+            return [networks.head(features_of_views(networks.backbone, [view])[0]).double().tolist() for view in views]
 
     centre = module.centre_K.tolist()
 
@@ -82,7 +80,11 @@ def test_the_losses_are_those_of_loops_over_images(mixer, pairing):
     assert losses.total.item() == pytest.approx(dino + 0.5 * (source + shared), rel=1e-5)
     # The student does see the mixed pixels: with clean ones in their place the losses are others.
     unmixed, _ = losses_by_hand(
-        logits(module, given.view_VBCHW[:2]), taught(given.view_VBCHW[:2]), taught(blended), mix.share_B.tolist(), pairing
+        logits(module, given.view_VBCHW[:2]),
+        taught(given.view_VBCHW[:2]),
+        taught(blended),
+        mix.share_B.tolist(),
+        pairing,
     )
     assert abs(unmixed - source) > 1e-4
 
@@ -121,7 +123,9 @@ def test_partners_on_one_worker_make_slices_exact(parts):
             "view_VBCHW": [view[part] for view in given.view_VBCHW],
             "counter_B": given.counter_B[part],
         }
-        each.append(module(type(given)(**{n: fields.get(n, getattr(given, n)) for n in given.__dataclass_fields__})).total)
+        each.append(
+            module(type(given)(**{n: fields.get(n, getattr(given, n)) for n in given.__dataclass_fields__})).total
+        )
     torch.testing.assert_close(torch.stack(each).mean(), whole)
 
 

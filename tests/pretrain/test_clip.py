@@ -50,7 +50,9 @@ def test_the_decay_of_decayed_parameters_follows_a_cosine_and_others_are_never_d
 
     job = training(VIT, recipe, objective=Classify())
     train(job, World(), hooks=[hook])
-    matrices = {id(value) for name, value in job.learner.named_parameters() if name.endswith("weight") and value.ndim > 1}
+    matrices = {
+        id(value) for name, value in job.learner.named_parameters() if name.endswith("weight") and value.ndim > 1
+    }
     assert len(seen) == STEPS
     for step, groups in enumerate(seen):
         expected = 0.4 + (0.04 - 0.4) * 0.5 * (1 + math.cos(math.pi * step / STEPS))
@@ -73,4 +75,6 @@ def test_prototypes_that_are_held_count_for_nothing_in_the_recorded_norm():
     row = train(job, World()).rows[0]
     moved = {name: (before[name] - value.detach()).norm() for name, value in job.learner.named_parameters()}
     assert moved["head.weight"] == 0
-    assert row["gradient_norm"] == pytest.approx(math.sqrt(sum(float(value) ** 2 for value in moved.values())), rel=1e-3)
+    assert row["gradient_norm"] == pytest.approx(
+        math.sqrt(sum(float(value) ** 2 for value in moved.values())), rel=1e-3
+    )

@@ -27,6 +27,22 @@ IMAGENET_VIEWS = (
 )
 
 
+def _small() -> Recipe:
+    """For gray or colour images of 24 to 32 px, a few thousand of them, and a ViT with patches of 8 px or less."""
+    whole, part = Augmentation(crop_scale=(0.6, 1.0)), Augmentation(crop_scale=(0.3, 0.6), size_px=16)
+    return Recipe(
+        budget_images=51_200,
+        batch_images=64,
+        optimizer=AdamW(lr=5e-4, weight_decay=0.04),
+        schedule="cosine",
+        warmup_images=5_120,
+        end_lr=1e-6,
+        views=(whole, whole, part),
+        clip_norm=3.0,
+        clip_each=True,
+    )
+
+
 def _published(*, epochs: int, batch_images: int) -> Recipe:
     """Learning rate 5e-4 x batch / 256 after 10 epochs; positions and class tokens are not decayed here."""
     return Recipe(
@@ -51,4 +67,6 @@ DINO_RECIPES: Mapping[str, Recipe] = {
     "dino-code": _published(epochs=100, batch_images=512),
     # No training code is known; batch 1,024 by DINO's rule and 300 epochs, as SDMP's other runs.
     "sdmp-dino": _published(epochs=300, batch_images=1_024),
+    "dino-small": _small(),
+    "sdmp-dino-small": _small(),
 }

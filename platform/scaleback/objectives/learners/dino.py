@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Shapes: V views, U of them global, B images, C channels, H rows, W columns, D width, N bottleneck, K prototypes.
 
+
 class DINOHead(nn.Module):
     """Three layers, then the cosine with each prototype, times the prototype's length where that is learnt."""
 
