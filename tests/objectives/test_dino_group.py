@@ -1,4 +1,4 @@
-"""Two workers with micro-batches have the centre, the loss and the gradient of one; partners on one worker or over all."""
+"""Two workers with micro-batches track what one worker tracks, whoever is whose partner."""
 
 import os
 import warnings

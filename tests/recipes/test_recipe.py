@@ -129,9 +129,7 @@ def test_every_preset_is_named_in_a_spec_and_can_be_changed(field):
 
 def test_a_preset_of_the_other_kind_of_run_is_not_taken():
     assert PRETRAIN_RECIPES["small"] != FINETUNE_RECIPES["small"]
-    with pytest.raises(
-        SpecError, match=r"^pretrain: unknown recipe, known are 1p-frac, small; got 'smal'; .* 'small'$"
-    ):
+    with pytest.raises(SpecError, match=r"^pretrain: unknown recipe, .*; got 'smal'; .* 'small'$"):
         Holder.parse({"pretrain": "smal"})
 
 

@@ -9,12 +9,16 @@ from scaleback.core.spec import presets, variants
 from scaleback.objectives.base import Objective
 from scaleback.objectives.classify import Classify
 from scaleback.objectives.dino import DINO
+from scaleback.objectives.moco import MoCoV3
 from scaleback.objectives.sdmp_dino import SDMPDINO
+from scaleback.objectives.sdmp_moco import SDMPMoCoV3
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "classify": Classify,
     "dino": DINO,
+    "moco-v3": MoCoV3,
     "sdmp-dino": SDMPDINO,
+    "sdmp-moco-v3": SDMPMoCoV3,
 }
 
 # Few steps ask for a sharp teacher that follows fast: with the paper's temperature, or a head's fresh weights of 0.02,
@@ -44,6 +48,13 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     "dino-small": DINO_SMALL,
     "sdmp-dino": SDMPDINO(),
     "sdmp-dino-small": SDMPDINO(**DINO_SMALL.model_dump(exclude={"kind"})),
+    "moco-v3": MoCoV3(),
+    "moco-v3-resnet": MoCoV3(temperature=1.0, projector_layers=2, predictor_norm=False),
+    "moco-v3-small": MoCoV3(hidden=256, output=64),
+    "sdmp-moco-v3": SDMPMoCoV3(),
+    # The first release, whose second loss is still the paper's; lambda_c is taken from the partner's own share.
+    "sdmp-moco-v3-code": SDMPMoCoV3(mixers=("resizemix",), pairing="global", mix_weight=0.5, symmetric=False),
+    "sdmp-moco-v3-small": SDMPMoCoV3(hidden=256, output=64),
 }
 
 if TYPE_CHECKING:

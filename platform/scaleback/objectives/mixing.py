@@ -29,7 +29,7 @@ class Mixing(Spec):
     workers. ``local``: rows 2i and 2i + 1 are partners; batches are in random order, so such a partner is as random,
     and it is on the same worker."""
     mix_weight: float = Field(1.0, gt=0)
-    """Weight of either loss on mixed images, where that on clean ones has 1; 1 in the paper, 0.5 in the released code."""
+    """Weight of either loss on mixed images, where that on clean ones has 1: 1 in the paper, 0.5 in the code."""
 
     @model_validator(mode="after")
     def _possible_mixers(self) -> Self:

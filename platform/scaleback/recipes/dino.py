@@ -11,19 +11,14 @@ from scaleback.recipes.recipe import Recipe
 IMAGENET_IMAGES = 1_281_167
 
 
-def _view(**changes: object) -> Augmentation:
-    """Of the crops of ImageNet: what all of them have in common, with ``changes``."""
-    same = Augmentation(
-        flip_horizontal=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.8, gray_chance=0.2, mean=0.449, std=0.226
-    )
-    return same.replace(changes)
-
-
 # BYOL's asymmetric augmentation of two global crops, and local crops of 96 px (released code).
+_CROP = Augmentation(
+    flip_horizontal=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.8, gray_chance=0.2, mean=0.449, std=0.226
+)
 IMAGENET_VIEWS = (
-    _view(crop_scale=(0.4, 1.0), blur_chance=1.0),
-    _view(crop_scale=(0.4, 1.0), blur_chance=0.1, solarize_chance=0.2),
-    _view(crop_scale=(0.05, 0.4), blur_chance=0.5, size_px=96),
+    _CROP.replace({"crop_scale": [0.4, 1.0], "blur_chance": 1.0}),
+    _CROP.replace({"crop_scale": [0.4, 1.0], "blur_chance": 0.1, "solarize_chance": 0.2}),
+    _CROP.replace({"crop_scale": [0.05, 0.4], "blur_chance": 0.5, "size_px": 96}),
 )
 
 

@@ -138,6 +138,7 @@ class Recipe(Spec):
 
 
 from scaleback.recipes.dino import DINO_RECIPES  # noqa: E402  (made of Recipe)
+from scaleback.recipes.moco import MOCO_RECIPES  # noqa: E402  (made of Recipe)
 
 PRETRAIN_RECIPES: Mapping[str, Recipe] = {
     # 1p-frac and OFDB, ViT-T, one device (released scripts): lr 1e-3 x 256/512, warm-up lr 5e-7 and end lr 5e-6 scaled
@@ -174,6 +175,7 @@ PRETRAIN_RECIPES: Mapping[str, Recipe] = {
         views=(Augmentation(crop_scale=(0.35, 1.0), flip_horizontal=0.5, flip_vertical=0.5),),
     ),
     **DINO_RECIPES,
+    **MOCO_RECIPES,
 }
 
 FINETUNE_RECIPES: Mapping[str, Recipe] = {

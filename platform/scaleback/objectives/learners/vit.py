@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -102,3 +103,53 @@ def patched(image_BCHW: Tensor, side_px: int) -> Tensor:
 def _prefix_positions(vit: Any) -> int:
     """Prefix tokens that have a position of their own."""
     return 0 if vit.no_embed_class else int(vit.num_prefix_tokens)
+
+
+def is_plain(backbone: nn.Module) -> bool:
+    """Whether this is a vision transformer of patches cut by one convolution, with positions of its own."""
+    projection = getattr(getattr(backbone, "patch_embed", None), "proj", None)
+    positions = getattr(backbone, "pos_embed", None)
+    return isinstance(projection, nn.Conv2d) and isinstance(positions, nn.Parameter) and hasattr(backbone, "blocks")
+
+
+@torch.no_grad()
+def redraw_xavier(backbone: nn.Module, generator: torch.Generator) -> None:
+    """Draw a plain ViT's weights as MoCo v3 does: Glorot's uniform, queries, keys and values as three matrices.
+
+    The patch projection counts as a matrix, too. Biases are 0, the class token is all but 0.
+    """
+    vit = cast(Any, backbone)
+    for name, part in backbone.named_modules():
+        if isinstance(part, nn.Linear) or part is vit.patch_embed.proj:
+            weight = cast(nn.Linear, part).weight.flatten(1)
+            fan_out, fan_in = weight.shape
+            bound = math.sqrt(6 / (fan_in + (fan_out // 3 if name.endswith(".qkv") else fan_out)))
+            nn.init.uniform_(weight, -bound, bound, generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(cast(Tensor, part.bias))
+    if vit.cls_token is not None:
+        nn.init.normal_(vit.cls_token, std=1e-6, generator=generator)
+
+
+@torch.no_grad()
+def fix_sincos_positions(backbone: nn.Module) -> None:
+    """Give a plain ViT sines and cosines of its grid as positions, which are not trained; 0 for prefix tokens."""
+    vit = cast(Any, backbone)
+    rows, columns = vit.patch_embed.grid_size
+    prefix, width = _prefix_positions(vit), vit.pos_embed.shape[2]
+    vit.pos_embed.zero_()
+    vit.pos_embed[0, prefix:] = sincos(rows, columns, width)
+    vit.pos_embed.requires_grad_(False)
+
+
+def sincos(rows: int, columns: int, width: int) -> Tensor:
+    """(rows x columns, width) for each place of a grid, row by row: sine and cosine of its column, then of its row.
+
+    Wavelengths grow from 2 pi to 10,000 times that. A width that is no multiple of 4 ends in zeros.
+    """
+    quarter = width // 4
+    frequency_Q = 10_000 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    row_T, column_T = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = [place.flatten()[:, None] * frequency_Q for place in (column_T, row_T)]
+    found_TD = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+    return nn.functional.pad(found_TD, (0, width - 4 * quarter)).float()
