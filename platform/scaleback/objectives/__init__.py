@@ -26,13 +26,36 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "moco-v3": MoCoV3,
     "sdmp-moco-v3": SDMPMoCoV3,
     "patchmix": PatchMix,
+from scaleback.objectives.moco import MoCoV3
+from scaleback.objectives.sdmp_dino import SDMPDINO
+from scaleback.objectives.sdmp_moco import SDMPMoCoV3
+
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    "classify": Classify,
     "dino": DINO,
+    "moco-v3": MoCoV3,
     "sdmp-dino": SDMPDINO,
     "lejepa": LeJEPA,
     "beit": BEiT,
     "splitmask": SplitMask,
     "mae": MAE,
+    "sdmp-moco-v3": SDMPMoCoV3,
 }
+
+# Few steps ask for a sharp teacher that follows fast: with the paper's temperature, or a head's fresh weights of 0.02,
+# all of it went to the uniform output on digits; with the paper's centre, to one prototype and back.
+DINO_SMALL = DINO(
+    local_crops=4,
+    prototypes=256,
+    hidden=256,
+    bottleneck=64,
+    head_std=0.1,
+    teacher_temperature_start=0.02,
+    teacher_temperature=0.02,
+    centre_momentum=0.5,
+    teacher_momentum=0.95,
+    frozen_head_share=0.1,
+)
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     # 1p-frac and OFDB train with timm's mixup 0.8, CutMix 1.0, smoothing 0.1 (released scripts).
@@ -42,6 +65,14 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     "idmm": Classify(labels="index", cutmix=0.5, mix_larger=True, global_crops=2, local_crops=4),
     "idmm-code": Classify(labels="index", smoothing=0.0, cutmix=0.5, mix_larger=True, global_crops=2, local_crops=4),
     "idmm-small": Classify(labels="index", cutmix=0.5, mix_larger=True, global_crops=2, local_crops=2),
+    # As the paper trains, 300 epochs; the released code's best ViT-S lets prototypes have lengths (norm_last_layer).
+    "dino": DINO(),
+    # The released code as it stands: 100 epochs and a constant temperature.
+    "dino-code": DINO(teacher_temperature=0.04, frozen_head_share=0.01),
+    # Thousands of images of 24 to 32 px, see the recipe of this name.
+    "dino-small": DINO_SMALL,
+    "sdmp-dino": SDMPDINO(),
+    "sdmp-dino-small": SDMPDINO(**DINO_SMALL.model_dump(exclude={"kind"})),
     "moco-v3": MoCoV3(),
     "moco-v3-resnet": MoCoV3(temperature=1.0, projector_layers=2, predictor_norm=False),
     "moco-v3-small": MoCoV3(hidden=256, output=64),

@@ -20,9 +20,9 @@ class SDMPDINO(Mixing, DINO):
 
     No code of this was ever released. The paper says that the two losses are added; their form is reconstructed from
     the one on MoCo v3. Against clean views the target is the teacher's output on the two sources, by their shares;
-    against mixed ones that on the image itself and on its partner, 1 to lambda_c; both of the other view. Ours are these
-    choices: global crops are mixed and local ones stay clean; clean images alone move the centre; mixed and clean crops
-    go through the backbone one after the other.
+    against mixed ones that on the mixed image itself and on its partner's, 1 to lambda_c; both of the other view. Our
+    own choices: global crops are mixed and local ones stay clean; clean images alone move the centre; mixed crops go
+    through the backbone apart from clean ones.
     """
 
     kind: Literal["sdmp-dino"] = "sdmp-dino"  # type: ignore[assignment]

@@ -11,20 +11,31 @@ from scaleback.recipes.recipe import Recipe
 IMAGENET_IMAGES = 1_281_167
 
 
-def _view(**changes: object) -> Augmentation:
-    """Of the crops of ImageNet: what all of them have in common, with ``changes``."""
-    same = Augmentation(
-        flip_horizontal=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.8, gray_chance=0.2, mean=0.449, std=0.226
-    )
-    return same.replace(changes)
-
-
 # BYOL's asymmetric augmentation of two global crops, and local crops of 96 px (released code).
-IMAGENET_VIEWS = (
-    _view(crop_scale=(0.4, 1.0), blur_chance=1.0),
-    _view(crop_scale=(0.4, 1.0), blur_chance=0.1, solarize_chance=0.2),
-    _view(crop_scale=(0.05, 0.4), blur_chance=0.5, size_px=96),
+_CROP = Augmentation(
+    flip_horizontal=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.8, gray_chance=0.2, mean=0.449, std=0.226
 )
+IMAGENET_VIEWS = (
+    _CROP.replace({"crop_scale": [0.4, 1.0], "blur_chance": 1.0}),
+    _CROP.replace({"crop_scale": [0.4, 1.0], "blur_chance": 0.1, "solarize_chance": 0.2}),
+    _CROP.replace({"crop_scale": [0.05, 0.4], "blur_chance": 0.5, "size_px": 96}),
+)
+
+
+def _small() -> Recipe:
+    """For gray or colour images of 24 to 32 px, a few thousand of them, and a ViT with patches of 8 px or less."""
+    whole, part = Augmentation(crop_scale=(0.6, 1.0)), Augmentation(crop_scale=(0.3, 0.6), size_px=16)
+    return Recipe(
+        budget_images=51_200,
+        batch_images=64,
+        optimizer=AdamW(lr=5e-4, weight_decay=0.04),
+        schedule="cosine",
+        warmup_images=5_120,
+        end_lr=1e-6,
+        views=(whole, whole, part),
+        clip_norm=3.0,
+        clip_each=True,
+    )
 
 
 def _published(*, epochs: int, batch_images: int) -> Recipe:
@@ -51,4 +62,6 @@ DINO_RECIPES: Mapping[str, Recipe] = {
     "dino-code": _published(epochs=100, batch_images=512),
     # No training code is known; batch 1,024 by DINO's rule and 300 epochs, as SDMP's other runs.
     "sdmp-dino": _published(epochs=300, batch_images=1_024),
+    "dino-small": _small(),
+    "sdmp-dino-small": _small(),
 }

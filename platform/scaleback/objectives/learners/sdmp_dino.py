@@ -50,7 +50,7 @@ class SDMPDINOLearner(DINOLearner):
 
 
 def source_target(chance_UBK: Tensor, mix: Mix) -> Tensor:
-    """(U, B, K) what clean teacher views say of a mixed image: the distributions of its two sources, by their shares."""
+    """(U, B, K) what clean teacher views say of a mixed image: its two sources' distributions, by their shares."""
     share_B1 = mix.share_B[:, None]
     return share_B1 * chance_UBK + (1 - share_B1) * _partners(chance_UBK, mix)
 
