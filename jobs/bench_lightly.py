@@ -124,7 +124,7 @@ class Dino(nn.Module):
         super().__init__()
         spec: Any = OBJECTIVE_PRESETS["dino"]
         backbone = vit(size)
-        head = DINOProjectionHead(width_of(backbone), spec.head_width, spec.bottleneck, spec.prototypes)
+        head = DINOProjectionHead(width_of(backbone), spec.hidden, spec.bottleneck, spec.prototypes)
         self.student = nn.Sequential(backbone, head)
         self.teacher = copy.deepcopy(self.student)
         utils.deactivate_requires_grad(self.teacher)

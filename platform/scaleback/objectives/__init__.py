@@ -26,36 +26,13 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "moco-v3": MoCoV3,
     "sdmp-moco-v3": SDMPMoCoV3,
     "patchmix": PatchMix,
-from scaleback.objectives.moco import MoCoV3
-from scaleback.objectives.sdmp_dino import SDMPDINO
-from scaleback.objectives.sdmp_moco import SDMPMoCoV3
-
-OBJECTIVES: Mapping[str, type[Objective]] = {
-    "classify": Classify,
     "dino": DINO,
-    "moco-v3": MoCoV3,
     "sdmp-dino": SDMPDINO,
     "lejepa": LeJEPA,
     "beit": BEiT,
     "splitmask": SplitMask,
     "mae": MAE,
-    "sdmp-moco-v3": SDMPMoCoV3,
 }
-
-# Few steps ask for a sharp teacher that follows fast: with the paper's temperature, or a head's fresh weights of 0.02,
-# all of it went to the uniform output on digits; with the paper's centre, to one prototype and back.
-DINO_SMALL = DINO(
-    local_crops=4,
-    prototypes=256,
-    hidden=256,
-    bottleneck=64,
-    head_std=0.1,
-    teacher_temperature_start=0.02,
-    teacher_temperature=0.02,
-    centre_momentum=0.5,
-    teacher_momentum=0.95,
-    frozen_head_share=0.1,
-)
 
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     # 1p-frac and OFDB train with timm's mixup 0.8, CutMix 1.0, smoothing 0.1 (released scripts).
