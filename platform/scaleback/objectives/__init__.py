@@ -34,6 +34,19 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "mae": MAE,
 }
 
+DINO_SMALL = DINO(
+    local_crops=4,
+    prototypes=256,
+    hidden=256,
+    bottleneck=64,
+    head_std=0.1,
+    teacher_temperature_start=0.02,
+    teacher_temperature=0.02,
+    centre_momentum=0.5,
+    teacher_momentum=0.95,
+    frozen_head_share=0.1,
+)
+
 OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     # 1p-frac and OFDB train with timm's mixup 0.8, CutMix 1.0, smoothing 0.1 (released scripts).
     "1p-frac": Classify(mixup=0.8, cutmix=1.0),
