@@ -41,7 +41,8 @@ class World:
             return module
         over_workers(module)
         ids = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(module, device_ids=ids)
+        # Buffers (batch statistics, a centre, a vocabulary) are computed alike by all workers: nothing to send each step.
+        return nn.parallel.DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over workers; slices are of equal size, so this is the mean over the batch."""

@@ -38,7 +38,8 @@ class Batch:
     def draw(self, purpose: str, slots: int) -> Tensor:
         """(B, slots) float32 numbers in [0, 1) of each image's own, whatever batch or worker it is in."""
         draw_BS = seeds.uniform(seeds.key("objective", purpose, self.seed), self.counter_B, slots)
-        return torch.from_numpy(draw_BS).to(self.view_VBCHW[0].device, torch.float32)
+        draw = torch.from_numpy(draw_BS).to(self.view_VBCHW[0].device, torch.float32)
+        return draw.clamp(max=1 - 2**-24)  # float32 rounds the largest up to 1
 
     def generator(self, purpose: str) -> np.random.Generator:
         """For draws that concern the batch as a whole; the same on every worker."""
