@@ -21,8 +21,9 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "sdmp-moco-v3": SDMPMoCoV3,
 }
 
-# Few steps ask for a sharp teacher that follows fast: with the paper's temperature, or a head's fresh weights of 0.02,
-# all of it went to the uniform output on digits; with the paper's centre, to one prototype and back.
+# Few steps ask for a sharp teacher that follows fast. On digits (two local crops, mean of patches, 16,000 images seen)
+# the teacher then tells 1.3 nats of its image; with temperature 0.04 it tells 0.2, with a centre of momentum 0.9 0.1,
+# with fresh weights of 0.02 0.8.
 DINO_SMALL = DINO(
     local_crops=4,
     prototypes=256,

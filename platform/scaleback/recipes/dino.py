@@ -23,7 +23,11 @@ IMAGENET_VIEWS = (
 
 
 def _small() -> Recipe:
-    """For gray or colour images of 24 to 32 px, a few thousand of them, and a ViT with patches of 8 px or less."""
+    """For thousands of images of 24 to 32 px and a small ViT on patches of 4 or 8 px that averages them.
+
+    On 1,000 digits, kNN accuracy of 0.1 M parameters rises from 0.718 to 0.820 (one seed). Smaller crops tell digits
+    apart less: 0.77 with (0.4, 1) and (0.15, 0.5).
+    """
     whole, part = Augmentation(crop_scale=(0.6, 1.0)), Augmentation(crop_scale=(0.3, 0.6), size_px=16)
     return Recipe(
         budget_images=51_200,
