@@ -326,7 +326,7 @@ def test_two_global_and_eight_local_crops_cost_what_they_cover():
 @pytest.mark.parametrize("name", [name for name in OBJECTIVE_PRESETS if "dino" in name])
 def test_a_preset_goes_with_the_recipe_of_its_name(name):
     vit = VIT if name.endswith("small") else Backbone(model="vit_small_patch16_224", image_px=224)
-    refuse_impossible(Digits(), 1_000, OBJECTIVE_PRESETS[name], PRETRAIN_RECIPES[name], vit)
+    refuse_impossible(Digits(), 500, OBJECTIVE_PRESETS[name], PRETRAIN_RECIPES[name], vit)
 
 
 def test_a_uniform_teacher_and_student_are_a_collapse():

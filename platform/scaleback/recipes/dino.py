@@ -23,7 +23,12 @@ IMAGENET_VIEWS = (
 
 
 def _small() -> Recipe:
-    """For gray or colour images of 24 to 32 px, a few thousand of them, and a ViT with patches of 8 px or less."""
+    """For thousands of images of 24 to 32 px and a small ViT on patches of 4 or 8 px that averages them.
+
+    On 1,000 digits, 0.1 M parameters on patches of 8 px, kNN accuracy rises from 0.718 to 0.820, with SDMP 0.782 (one
+    seed). Without jitter: with 0.4 of brightness and contrast the teacher tells 0.05 nats of its image after 16,000,
+    instead of 1.3.
+    """
     whole, part = Augmentation(crop_scale=(0.6, 1.0)), Augmentation(crop_scale=(0.3, 0.6), size_px=16)
     return Recipe(
         budget_images=51_200,
