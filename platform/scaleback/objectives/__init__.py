@@ -23,11 +23,12 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     "classify": Classify(),
     "moco-v3": MoCoV3(),
     "moco-v3-resnet": MoCoV3(temperature=1.0, projector_layers=2, predictor_norm=False),
-    "moco-v3-small": MoCoV3(hidden=256, output=64),
+    # Small runs have some hundred steps, in which a momentum encoder of 0.99 hardly moves.
+    "moco-v3-small": MoCoV3(hidden=256, output=64, momentum=0.95),
     "sdmp-moco-v3": SDMPMoCoV3(),
     # The first release, whose second loss is still the paper's; lambda_c is taken from the partner's own share.
     "sdmp-moco-v3-code": SDMPMoCoV3(mixers=("resizemix",), pairing="global", mix_weight=0.5, symmetric=False),
-    "sdmp-moco-v3-small": SDMPMoCoV3(hidden=256, output=64),
+    "sdmp-moco-v3-small": SDMPMoCoV3(hidden=256, output=64, momentum=0.95),
 }
 
 if TYPE_CHECKING:
