@@ -42,17 +42,15 @@ def _paper(*, batch_images: int) -> Recipe:
     )
 
 
-# For ViTs of 0.1 M parameters on gray images of 24 px; chosen on digits (see the presets' objectives).
+# For ViTs of 0.1 M parameters on gray images of 24 px. Chosen on digits, one seed each, 20,480 images seen: crops of 20
+# or 50 % and more, rotations, blur with solarization or lr 2e-3 are no better (0.882 to 0.896 of 0.902).
 _SMALL = Recipe(
     budget_images=25_600,
     batch_images=64,
     optimizer=AdamW(lr=1e-3, weight_decay=0.1),
     schedule="cosine",
     warmup_images=2_560,
-    views=(
-        Augmentation(crop_scale=(0.35, 1.0), jitter=(0.4, 0.4, 0.0, 0.0), jitter_chance=0.8),
-        Augmentation(crop_scale=(0.35, 1.0), jitter=(0.4, 0.4, 0.0, 0.0), jitter_chance=0.8),
-    ),
+    views=(Augmentation(crop_scale=(0.35, 1.0), jitter=(0.4, 0.4, 0.0, 0.0), jitter_chance=0.8),),
 )
 
 MOCO_RECIPES: Mapping[str, Recipe] = {

@@ -56,8 +56,8 @@ class MoCoLearner(Learner):
         parts = {"accuracy": torch.stack([accuracy(log_chance_BN, own_B) for log_chance_BN in found]).mean()}
         if batch.watched:
             parts |= pair_statistics(first_query_BD.detach(), second_key_BD)
-        total = sum((self.scale * -at(log_chance_BN, own_B).mean() for log_chance_BN in found), torch.tensor(0.0))
-        return Losses(total=total, features_BD=features_BD.detach(), parts=parts)
+        loss_2 = torch.stack([-self.scale * at(log_chance_BN, own_B).mean() for log_chance_BN in found])
+        return Losses(total=loss_2.sum(), features_BD=features_BD.detach(), parts=parts)
 
     def after_step(self, progress: float) -> None:
         momentum = momentum_at(progress, self._spec.momentum)
@@ -67,7 +67,7 @@ class MoCoLearner(Learner):
 
     @property
     def scale(self) -> float:
-        """Factor of every cross-entropy: twice the temperature, so that gradients do not depend on it."""
+        """Factor of every cross-entropy: twice the temperature, which takes its inverse out of the gradient."""
         return 2 * self._spec.temperature
 
     def query(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
