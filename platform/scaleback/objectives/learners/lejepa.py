@@ -68,7 +68,8 @@ def sketched(embedding_VBD: Tensor, direction_DS: Tensor, quadrature: Sequence[t
         mean_KZVS = summed_with_gradient(mean_KZVS) / workers()
         normal_K11 = (-frequency_K.square() / 2).exp()[:, None, None]
         error_KVS = (mean_KZVS[:, 0] - normal_K11).square() + mean_KZVS[:, 1].square()
-        return weight_K @ error_KVS.mean((1, 2)) * embedding_VBD.shape[1] * workers()
+        distance: Tensor = weight_K @ error_KVS.mean((1, 2))
+    return distance * embedding_VBD.shape[1] * workers()
 
 
 def _characteristic(angle_VBS: Tensor) -> Tensor:

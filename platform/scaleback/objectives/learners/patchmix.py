@@ -94,7 +94,7 @@ def mixed(image_BCHW: Tensor, step_GG: Tensor, ring: int) -> Tensor:
     height, width = image_BCHW.shape[-2:]
     row_H, column_W = (torch.arange(length) * len(step_GG) // length for length in (height, width))
     step_HW = step_GG[row_H[:, None], column_W].to(image_BCHW.device)
-    image_KRCHW = image_BCHW.unflatten(0, (-1, ring))
+    image_KRCHW: Tensor = image_BCHW.unflatten(0, (-1, ring))
     result = image_KRCHW
     for step in range(1, int(step_GG.max()) + 1):
         result = torch.where(step_HW == step, image_KRCHW.roll(-step, dims=1), result)
