@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-from scaleback.core.spec import presets, variants
+from scaleback.core import spec
 from scaleback.objectives.base import Objective
 from scaleback.objectives.beit import BEiT
 from scaleback.objectives.classify import Classify
@@ -37,6 +37,6 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
 if TYPE_CHECKING:
     AnyObjective: TypeAlias = Objective
 else:
-    AnyObjective = Annotated[variants(OBJECTIVES), presets("objective", lambda: OBJECTIVE_PRESETS)]
+    AnyObjective = Annotated[spec.variants(OBJECTIVES), spec.presets("objective", lambda: OBJECTIVE_PRESETS)]
 
 __all__ = ["OBJECTIVES", "OBJECTIVE_PRESETS", "AnyObjective", "Objective"]

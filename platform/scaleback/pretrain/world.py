@@ -41,7 +41,7 @@ class World:
             return module
         over_workers(module)
         ids = [self.device] if self.device.type == "cuda" else None
-        # Buffers (batch statistics, a centre, a vocabulary) are computed alike by all workers: nothing to send each step.
+        # Buffers (batch statistics, a centre, a vocabulary) are computed alike by all workers; none is sent each step.
         return nn.parallel.DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
 
     def mean(self, value: Tensor) -> Tensor:
