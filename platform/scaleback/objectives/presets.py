@@ -50,7 +50,8 @@ OBJECTIVE_PRESETS: Mapping[str, Objective] = {
     "simclr-small": SimCLR(temperature=0.2),
     "moco-v3": MoCoV3(),
     "moco-v3-resnet": MoCoV3(temperature=1.0, projector_layers=2, predictor_norm=False),
-    # Small runs have some hundred steps, in which a momentum encoder of 0.99 hardly moves.
+    # Small runs have some hundred steps: digits' kNN is 0.918 at momentum 0.95 and 0.902 at 0.99 with patches of 8 px,
+    # and alike with patches of 4 px (one seed each).
     "moco-v3-small": MoCoV3(hidden=256, output=64, momentum=0.95),
     "sdmp-moco-v3": SDMPMoCoV3(),
     # The first release, whose second loss is still the paper's; lambda_c is taken from the partner's own share.

@@ -84,12 +84,12 @@ def train(
     _restore(state, checkpoints, world)
     if recipe.compile:
         learner.backbone.compile()
-    model = world.wrap(learner)
     watch = Watch(world, steps=recipe.steps, batch_images=recipe.batch_images, trivial_loss=training.trivial_loss)
     stochastic = _draws_in_forward(learner)
     learner.train()
 
     coming = batches(training, world, first=state.step, watched=watch.due)
+    model = world.wrap(learner)
 
     for step in range(state.step, recipe.steps):
         if training.collapse(state.rows):

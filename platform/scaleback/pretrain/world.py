@@ -42,7 +42,9 @@ class World:
         over_workers(module)
         ids = [self.device] if self.device.type == "cuda" else None
         # Buffers (batch statistics, a centre, a vocabulary) are computed alike by all workers; none is sent each step.
-        return nn.parallel.DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+        ddp = nn.parallel.DistributedDataParallel
+        ddp._set_params_and_buffers_to_ignore_for_model(module, [name for name, _ in module.named_buffers()])
+        return ddp(module, device_ids=ids)
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over workers; slices are of equal size, so this is the mean over the batch."""

@@ -76,7 +76,7 @@ class DINOLearner(Learner):
         self.kept = "teacher.backbone" if spec.keep == "teacher" else "backbone"
         self.register_buffer("centre_K", torch.zeros(spec.prototypes))
         self.register_buffer("told_apart", torch.zeros(()))
-        # Not a buffer: DDP hands worker 0's buffers to the others before each forward pass.
+        # Not a buffer: it begins and ends with a step, so no checkpoint needs it.
         self._sums: dict[str, Tensor] = {}
         self._dino = spec
 
