@@ -23,11 +23,13 @@ VIEW = Augmentation(
 )
 LEJEPA_VIEW = VIEW.replace({"crop_scale": [0.3, 1.0], "blur_chance": 0.5, "solarize_chance": 0.2})
 
-# Minutes on two cores: images of 24 to 32 px, of which colour says nothing.
+# Minutes on two cores: images of 24 to 32 px, of which colour says nothing. Chosen on 1,000 digits (kNN of 5 on frozen
+# features, a ViT of 0.3 M parameters, one seed): an accuracy of 0.91, 0.92 and 0.89 with SimCLR, PatchMix and LeJEPA,
+# 0.69 untrained. At lr 1e-3 it is 0.90, 0.86 and 0.84, at 3e-3 0.88 with LeJEPA.
 SMALL = Recipe(
     budget_images=20_480,
     batch_images=64,
-    optimizer=AdamW(lr=1e-3, weight_decay=0.05),
+    optimizer=AdamW(lr=2e-3, weight_decay=0.05),
     schedule="cosine",
     warmup_images=2_048,
     views=(Augmentation(crop_scale=(0.35, 1.0), rotate_deg=15.0, jitter=(0.4, 0.4, 0.0, 0.0)),),
