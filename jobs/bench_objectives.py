@@ -63,6 +63,7 @@ METHODS = {
     "mae": "mae",
 }
 """Name in the figures to preset of objective and recipe."""
+QUICK = ("classify", "moco_v3", "beit", "mae")
 PATCH_PX = {32: 4, 224: 16}
 BATCH_IMAGES = {32: 16, 224: 4}
 IMAGES, CLASSES = 512, 100
@@ -150,11 +151,11 @@ def bare_step(model: torch.nn.Module, learner: Learner, optimizer: torch.optim.O
     learner.after_step(batch.progress)
 
 
-def measure_method(method: str, size: int, steps: int) -> dict[str, float]:
+def measure_method(method: str, size: int, batch: int, steps: int) -> dict[str, float]:
     """Figures of one method at one size, in this process."""
     torch.set_num_threads(os.cpu_count() or 1)
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    training = job(method, size, BATCH_IMAGES[size])
+    training = job(method, size, batch)
     with suppress(Measured):
         train(training, World(), hooks=[stop_after(WARM_UP)])
     memory_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024
@@ -162,25 +163,25 @@ def measure_method(method: str, size: int, steps: int) -> dict[str, float]:
     for _ in itertools.islice(batches(training, World()), steps):
         pass
     augmentation_s = (time.perf_counter() - begun) / steps
-    turns = Turns(training, job(method, size, BATCH_IMAGES[size]).learner, steps)
+    turns = Turns(training, job(method, size, batch).learner, steps)
     with suppress(Measured):
         train(training, World(), hooks=[turns])
     ours_s, bare_s = (sum(seconds[WARM_UP:]) / steps for seconds in (turns.ours_s, turns.bare_s))
     found = {
         "share_of_bare_loop": bare_s / ours_s,
-        "images_per_s": BATCH_IMAGES[size] / ours_s,
+        "images_per_s": batch / ours_s,
         "augmentation_share": augmentation_s / ours_s,
         "memory_mb": memory_mb,
     }
-    return found | ({"online_knn_share": online_knn_s(size) / ours_s} if method == "classify" else {})
+    return found | ({"online_knn_share": online_knn_s(batch) / ours_s} if method == "classify" else {})
 
 
-def online_knn_s(size: int) -> float:
+def online_knn_s(batch: int) -> float:
     """Seconds a step of a running kNN accuracy, of which every tenth is scored."""
     online, rng = OnlineKNN(2_048, 192, World()), torch.Generator().manual_seed(0)
     begun = time.perf_counter()
     for step in range(200):
-        features_BD = torch.randn(BATCH_IMAGES[size], 192, generator=rng)
+        features_BD = torch.randn(batch, 192, generator=rng)
         index_B = torch.arange(len(features_BD)) + step * len(features_BD)
         online.add(features_BD, index_B % CLASSES, index_B, scored=step % 10 == 9)
     return (time.perf_counter() - begun) / 200
@@ -196,10 +197,10 @@ def stop_after(steps: int) -> Callable[[TrainState], None]:
     return hook
 
 
-def apart(method: str, size: int, steps: int) -> dict[str, float]:
+def apart(method: str, size: int, batch: int, steps: int) -> dict[str, float]:
     """The same in a process of its own, so that memory is the method's."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(measure_method, (method, size, steps))
+        return pool.apply(measure_method, (method, size, batch, steps))
 
 
 # Two workers --------------------------------------------------------------------------------------------------------
@@ -240,7 +241,7 @@ def group_images_per_s(steps: int) -> float:
 
 def torchrun_images_per_s(steps: int) -> float:
     """Rate of the bare loop under torchrun."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", __file__]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", __file__]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     said = subprocess.run(
         [*command, MEMBER, str(steps)], env=environment, check=True, capture_output=True, text=True, timeout=600
@@ -271,17 +272,17 @@ def measure(methods: list[str], quick: bool) -> dict[str, float]:
     """All figures."""
     found: dict[str, float] = {}
     for size, method in itertools.product((32,) if quick else (32, 224), methods):
-        for name, value in apart(method, size, 3 if quick else 20).items():
+        batch, steps = (4, 2) if quick else (BATCH_IMAGES[size], 20)
+        for name, value in apart(method, size, batch, steps).items():
             found[f"{method}_{name}" + ("" if size == 32 else f"_{size}")] = value
         print(f"{method} at {size} px", {name: round(value, 3) for name, value in found.items() if method in name})
     if "classify" in methods:
         found["online_knn_share_of_step"] = max(value for name, value in found.items() if "online_knn" in name)
     found["augmentation_share_of_step"] = max(value for name, value in found.items() if "augmentation_share" in name)
-    steps = 10 if quick else 60
-    found["ddp2_images_per_s"], found["torchrun2_images_per_s"] = (
-        group_images_per_s(steps),
-        torchrun_images_per_s(steps),
-    )
+    if quick:
+        return found
+    found["ddp2_images_per_s"] = group_images_per_s(60)
+    found["torchrun2_images_per_s"] = torchrun_images_per_s(60)
     found["ddp2_share_of_torchrun"] = found["ddp2_images_per_s"] / found["torchrun2_images_per_s"]
     return found
 
@@ -289,15 +290,17 @@ def measure(methods: list[str], quick: bool) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few steps, 32 px only")
+    parser.add_argument(
+        "--quick", action="store_true", help="some methods, few steps of small batches, 32 px only, one worker"
+    )
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
-    parser.add_argument("--methods", default=",".join(METHODS), help="some of " + ", ".join(METHODS))
+    parser.add_argument("--methods", help="some of " + ", ".join(METHODS))
     parser.add_argument(MEMBER, type=int, default=0, metavar="STEPS", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.torchrun_member:
         torchrun_member(options.torchrun_member)
         return
-    methods = options.methods.split(",")
+    methods = options.methods.split(",") if options.methods else list(QUICK if options.quick else METHODS)
     unknown = [method for method in methods if method not in METHODS]
     if unknown:
         parser.error(f"--methods: unknown {unknown[0]!r}; known are {', '.join(METHODS)}")
