@@ -29,7 +29,7 @@ from bench_objectives import BATCH_IMAGES, IMAGES, PATCH_PX, Measured, job
 from PIL import Image
 from torch import Tensor, nn
 
-from scaleback.backbones import Backbone, width_of
+from scaleback.backbones import Backbone
 from scaleback.objectives import OBJECTIVE_PRESETS
 from scaleback.pretrain.loop import train
 from scaleback.pretrain.state import TrainState
@@ -123,10 +123,11 @@ class Dino(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         spec: Any = OBJECTIVE_PRESETS["dino"]
-        backbone = vit(size)
-        head = DINOProjectionHead(width_of(backbone), spec.hidden, spec.bottleneck, spec.prototypes)
-        self.student = nn.Sequential(backbone, head)
-        self.teacher = copy.deepcopy(self.student)
+        self.student, self.teacher = (
+            nn.Sequential(vit(size), DINOProjectionHead(192, spec.hidden, spec.bottleneck, spec.prototypes))
+            for _ in range(2)
+        )
+        self.teacher.load_state_dict(self.student.state_dict())
         utils.deactivate_requires_grad(self.teacher)
         self.criterion = DINOLoss(output_dim=spec.prototypes, warmup_teacher_temp_epochs=5)
 
