@@ -206,7 +206,7 @@ def test_impossible_fields_are_refused(fields, line):
 
 
 def test_a_single_image_is_no_cloud():
-    with pytest.raises(Refusal, match=r"^needs several images in a \(micro-\)batch to make a cloud; got 1$"):
+    with pytest.raises(Refusal, match=r"^needs another image in a \(micro-\)batch to compare one with; got 1$"):
         LeJEPA().refuse(source_classes=None, images=9, batch_images=1)
 
 

@@ -303,7 +303,7 @@ def test_four_passes_a_view_queries_and_keys():
 
 def test_one_image_has_nothing_to_be_told_from():
     SPEC.refuse(source_classes=None, images=8, batch_images=2)
-    with pytest.raises(Refusal, match=r"^needs micro-batches of at least two images to tell apart; got 1$"):
+    with pytest.raises(Refusal, match=r"^needs another image in a \(micro-\)batch to compare one with; got 1$"):
         SPEC.refuse(source_classes=None, images=8, batch_images=1)
 
 

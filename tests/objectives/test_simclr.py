@@ -117,7 +117,7 @@ def test_a_single_image_and_impossible_fields_are_refused():
     with pytest.raises(Refusal) as caught:
         SimCLR().refuse(source_classes=None, images=9, batch_images=1)
     assert f"{caught.value.field}: {caught.value}" == (
-        "kind: needs another image in a (micro-)batch to tell one from; got 1"
+        "kind: needs another image in a (micro-)batch to compare one with; got 1"
     )
     SimCLR().refuse(source_classes=None, images=9, batch_images=2)
     for field, value, rule in (

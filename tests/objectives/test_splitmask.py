@@ -162,7 +162,7 @@ def test_a_batch_without_another_image_has_nothing_to_match():
     with pytest.raises(Refusal) as caught:
         SPEC.refuse(batch_images=1, **given)
     line = f"{caught.value.field}: {caught.value}"
-    assert line == "match_weight: must be 0 where a batch holds no other image; got 1.0"
+    assert line == "kind: needs another image in a (micro-)batch to compare one with; got 1"
 
 
 def test_parts_that_overlap_are_refused():

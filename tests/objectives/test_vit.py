@@ -143,3 +143,25 @@ def test_taken_rows_are_those_of_each_image():
     value = torch.arange(2 * 4 * 3).reshape(2, 4, 3)
     found = vit.taken(value, torch.tensor([[3, 0], [1, 1]]))
     assert torch.equal(found, torch.stack([value[0][[3, 0]], value[1][[1, 1]]]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(kind["model"] for kind in KINDS.values()),
+        "cait_xxs24_224",
+        "eva02_tiny_patch14_224",
+        "beit_base_patch16_224",
+        "vit_base_patch16_siglip_224",
+        "vit_relpos_small_patch16_224",
+        "vit_small_r26_s32_224",
+        "deit_tiny_distilled_patch16_224",
+        "swin_tiny_patch4_window7_224",
+        "resnet18",
+    ],
+)
+def test_what_is_plain_is_what_backbones_say_has_tokens(model):
+    spec = Backbone(model=model, image_px=224)
+    with torch.device("meta"):
+        built = spec.build(0)
+    assert vit.is_plain(built) is spec.has_tokens

@@ -60,7 +60,7 @@ def test_a_run_publishes_weights_a_curve_and_a_record_and_nothing_else(rendered,
     assert json.loads(rendered.read(manifest, CURVE)) == reported
     record = manifest.record
     assert record["images_seen"] == reported[-1]["images_seen"] == 320
-    assert (record["workers"], record["accuracy"]) == (1, reported[-1]["accuracy"])
+    assert (record["workers"], record["watched"]["accuracy"]) == (1, reported[-1]["accuracy"])
     assert record["trivial_loss"] == pytest.approx(np.log(10))
     assert json.loads(json.dumps(record)) == record
 

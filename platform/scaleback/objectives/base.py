@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from scaleback.core.errors import Refusal, refusal
 from scaleback.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -23,9 +24,15 @@ class Objective(Spec, ABC):
 
     takes_tokens: ClassVar[bool] = False
     """Whether the method hides patches, which only a plain vision transformer has."""
-    compares_images: ClassVar[bool] = False
-    """Whether an image's loss depends on the others of its batch (negatives, batch statistics). In micro-batches
-    (``recipe.accumulate``) such a loss sees its own micro-batch only, over all workers; any other loss is exact."""
+
+    @property
+    def compares_images(self) -> bool:
+        """Whether an image's loss depends on the others of its batch (negatives, batch statistics).
+
+        In micro-batches (``recipe.accumulate``) such a loss sees its own micro-batch only, over all workers; any other
+        loss is exact.
+        """
+        return False
 
     @property
     def view_augmentations(self) -> tuple[int, ...]:
@@ -45,6 +52,8 @@ class Objective(Spec, ABC):
             images: images of the set.
             batch_images: images whose losses are computed together, over all workers.
         """
+        if self.compares_images and batch_images < 2:
+            raise Refusal("kind", refusal("needs another image in a (micro-)batch to compare one with", batch_images))
 
     def classes(self, *, source_classes: int | None, images: int) -> int:
         """Classes that the method tells apart on a population of so many classes and images; 0 if it has none."""

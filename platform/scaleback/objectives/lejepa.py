@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,7 +34,6 @@ class LeJEPA(Objective):
     """
 
     kind: Literal["lejepa"] = "lejepa"
-    compares_images: ClassVar[bool] = True
 
     weight: float = Field(0.05, gt=0, lt=1)
     """The paper's lambda: share of SIGReg in the loss."""
@@ -62,12 +61,12 @@ class LeJEPA(Objective):
         return self
 
     @property
+    def compares_images(self) -> bool:
+        return True
+
+    @property
     def view_augmentations(self) -> tuple[int, ...]:
         return (0,) * self.global_views + (1,) * self.local_views
-
-    def refuse(self, *, source_classes: int | None, images: int, batch_images: int) -> None:
-        if batch_images < 2:
-            raise Refusal("kind", refusal("needs several images in a (micro-)batch to make a cloud", batch_images))
 
     def build(self, backbone: nn.Module, *, width: int, classes: int, generator: torch.Generator) -> Learner:
         from scaleback.objectives.learners.lejepa import LeJEPALearner

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
-from scaleback.core.errors import Refusal, refusal
 from scaleback.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -52,15 +51,13 @@ class MoCoV3(Objective):
     xavier: bool = True
     """Whether the ViT's weights are drawn anew, uniformly after Glorot, or stay as timm draws them."""
 
-    compares_images = True
+    @property
+    def compares_images(self) -> bool:
+        return True
 
     @property
     def view_augmentations(self) -> tuple[int, ...]:
         return (0, 1)
-
-    def refuse(self, *, source_classes: int | None, images: int, batch_images: int) -> None:
-        if batch_images < 2:
-            raise Refusal("kind", refusal("needs micro-batches of at least two images to tell apart", batch_images))
 
     def build(self, backbone: nn.Module, *, width: int, classes: int, generator: torch.Generator) -> Learner:
         from scaleback.objectives.learners.moco import MoCoLearner

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from scaleback.objectives.dino import DINO, GLOBAL_CROPS
 from scaleback.objectives.mixing import Mixing
@@ -26,7 +26,10 @@ class SDMPDINO(Mixing, DINO):
     """
 
     kind: Literal["sdmp-dino"] = "sdmp-dino"  # type: ignore[assignment]
-    compares_images: ClassVar[bool] = True
+
+    @property
+    def compares_images(self) -> bool:
+        return True
 
     def build(self, backbone: nn.Module, *, width: int, classes: int, generator: torch.Generator) -> Learner:
         from scaleback.objectives.learners.sdmp_dino import SDMPDINOLearner

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
-from scaleback.core.errors import Refusal, refusal
 from scaleback.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ class SimCLR(Objective):
     """
 
     kind: Literal["simclr"] = "simclr"
-    compares_images: ClassVar[bool] = True
 
     temperature: float = Field(0.1, gt=0)
     """Section 2.2 and the released ImageNet command; the CIFAR-10 command has 0.5."""
@@ -40,12 +38,12 @@ class SimCLR(Objective):
     """Width of what is compared."""
 
     @property
+    def compares_images(self) -> bool:
+        return True
+
+    @property
     def view_augmentations(self) -> tuple[int, ...]:
         return (0, 0)
-
-    def refuse(self, *, source_classes: int | None, images: int, batch_images: int) -> None:
-        if batch_images < 2:
-            raise Refusal("kind", refusal("needs another image in a (micro-)batch to tell one from", batch_images))
 
     def build(self, backbone: nn.Module, *, width: int, classes: int, generator: torch.Generator) -> Learner:
         from scaleback.objectives.learners.simclr import SimCLRLearner

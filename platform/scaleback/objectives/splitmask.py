@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from scaleback.core.errors import Refusal, refusal
 from scaleback.objectives.base import Objective
 from scaleback.objectives.beit import nothing_to_predict
 from scaleback.objectives.tokenizers import AnyTokenizer, RandomPatches
@@ -42,12 +41,8 @@ class SplitMask(Objective):
     temperature: float = Field(0.2, gt=0)
 
     @property
-    def compares_images(self) -> bool:  # type: ignore[override]
+    def compares_images(self) -> bool:
         return self.match_weight > 0
-
-    def refuse(self, *, source_classes: int | None, images: int, batch_images: int) -> None:
-        if self.match_weight and min(images, batch_images) < 2:
-            raise Refusal("match_weight", refusal("must be 0 where a batch holds no other image", self.match_weight))
 
     def build(self, backbone: nn.Module, *, width: int, classes: int, generator: torch.Generator) -> Learner:
         from scaleback.objectives.learners.splitmask import SplitMaskLearner

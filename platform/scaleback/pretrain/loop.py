@@ -92,8 +92,6 @@ def train(
     model = world.wrap(learner)
 
     for step in range(state.step, recipe.steps):
-        if training.collapse(state.rows):
-            break  # a resumed run knows it by its curve
         lr = recipe.lr_at((step + 1) * recipe.batch_images)
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
@@ -127,6 +125,8 @@ def train(
             report(state.rows[-1])
         for hook in hooks:
             hook(state)
+        if row_due and _collapsed(training, state, world):
+            break  # before a checkpoint: no run is resumed from one that has collapsed
         if checkpoints is not None and row_due and state.step < recipe.steps:
             _save_if_due(state, checkpoints, world)
     return state
@@ -239,6 +239,11 @@ def fit_channels(image_NCHW: Tensor, channels: int) -> Tensor:
         weight = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
         return (image_NCHW.float() * weight).sum(1, keepdim=True).round().to(torch.uint8)
     return image_NCHW
+
+
+def _collapsed(training: Training, state: TrainState, world: World) -> bool:
+    """Worker 0 judges, so that workers of unlike machines stop together."""
+    return world.told_by_first(training.collapse(state.rows) is not None if world.first else False)
 
 
 def _restore(state: TrainState, checkpoints: Checkpoints | None, world: World) -> None:

@@ -28,8 +28,6 @@ from scaleback.pretrain.world import World
 from scaleback.sources.population import Images, Stream, load_images
 
 WEIGHTS, CURVE = "backbone.safetensors", "curve.json"
-PREPARED_IMAGES = 4_096
-"""Images that a learner may look at before it starts (a tokenizer's patches)."""
 
 
 def run_pretrain(
@@ -106,8 +104,8 @@ def _learner(spec: Pretrain, images: Images | Stream) -> Learner:
     backbone = spec.backbone.build(seeds.key("backbone", spec.seed) >> 1)
     generator = torch.Generator().manual_seed(seeds.key("head", spec.seed) >> 1)
     learner = spec.objective.build(backbone, width=width_of(backbone), classes=spec.classes, generator=generator)
-    if learner.prepare.__func__ is not Learner.prepare:  # type: ignore[attr-defined]
-        index_N = np.arange(min(len(images), PREPARED_IMAGES))
+    if learner.prepared_images:
+        index_N = np.arange(min(len(images), learner.prepared_images))
         learner.prepare(pixels_of(images, index_N, spec.backbone.channels).expand(-1, spec.backbone.channels, -1, -1))
     return learner
 
@@ -123,7 +121,6 @@ def _ended(spec: Pretrain, training: Training, state: TrainState) -> dict[str, A
         **found,
         "collapse": stopped,
         "stopped_early": state.step < recipe.steps,
-        "accuracy": last.get("accuracy"),
         "images_seen": seen,
         "compared_images": recipe.batch_images // recipe.accumulate if spec.objective.compares_images else None,
         "budget": {

@@ -1,27 +1,16 @@
-"""Recipes of SimCLR, PatchMix and LeJEPA: the papers', and ones of minutes. ImageNet's mean and std are one number."""
+"""Recipes of SimCLR, PatchMix and LeJEPA: the papers', and ones of minutes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from scaleback.recipes.augmentation import Augmentation
+from scaleback.recipes.imagenet import BYOL_VIEW, IMAGENET_IMAGES, SIMCLR_VIEW
 from scaleback.recipes.optimizers import LARS, AdamW
 from scaleback.recipes.recipe import Recipe
 
-IMAGENET_IMAGES = 1_281_167
-
-# BYOL's colours, which PatchMix and LeJEPA share.
-VIEW = Augmentation(
-    crop_scale=(0.35, 1.0),
-    flip_horizontal=0.5,
-    jitter=(0.4, 0.4, 0.2, 0.1),
-    jitter_chance=0.8,
-    gray_chance=0.2,
-    blur_chance=1.0,
-    mean=0.449,
-    std=0.226,
-)
-LEJEPA_VIEW = VIEW.replace({"crop_scale": [0.3, 1.0], "blur_chance": 0.5, "solarize_chance": 0.2})
+PATCHMIX_VIEW = BYOL_VIEW.replace({"crop_scale": [0.35, 1.0]})
+LEJEPA_VIEW = BYOL_VIEW.replace({"crop_scale": [0.3, 1.0], "blur_chance": 0.5, "solarize_chance": 0.2})
 
 # Minutes on two cores: images of 24 to 32 px, of which colour says nothing. Chosen on 1,000 digits (kNN of 5 on frozen
 # features, a ViT of 0.3 M parameters, one seed): an accuracy of 0.91, 0.92 and 0.89 with SimCLR, PatchMix and LeJEPA,
@@ -37,26 +26,15 @@ SMALL = Recipe(
 
 CONTRAST_RECIPES: Mapping[str, Recipe] = {
     # Section 2.2 and the released ImageNet command: ResNet-50, 100 epochs, LARS lr 0.3 x batch / 256, decay 1e-6 but of
-    # biases and norms, 10 epochs of warm-up. Colours of strength 1 (appendix A). The released code does not normalise
-    # with a mean and a std, and cuts crops bicubically.
+    # biases and norms, 10 epochs of warm-up. The released code does not normalise with a mean and a std, and
+    # cuts crops bicubically.
     "simclr": Recipe(
         budget_images=100 * IMAGENET_IMAGES,
         batch_images=4_096,
         optimizer=LARS(lr=0.3 * 4_096 / 256, weight_decay=1e-6),
         schedule="cosine",
         warmup_images=10 * IMAGENET_IMAGES,
-        views=(
-            Augmentation(
-                crop_scale=(0.08, 1.0),
-                flip_horizontal=0.5,
-                jitter=(0.8, 0.8, 0.8, 0.2),
-                jitter_chance=0.8,
-                gray_chance=0.2,
-                blur_chance=0.5,
-                mean=0.449,
-                std=0.226,
-            ),
-        ),
+        views=(SIMCLR_VIEW.replace({"crop_scale": [0.08, 1.0]}),),
     ),
     "simclr-small": SMALL,
     # The released setting of ViT-S/16 (config/pretrain/vit_small_pretrain.py): 300 epochs, 10 of warm-up, lr 5e-4 x
@@ -70,9 +48,9 @@ CONTRAST_RECIPES: Mapping[str, Recipe] = {
         end_lr=1e-6,
         end_weight_decay=0.4,
         views=(
-            VIEW,
-            VIEW.replace({"blur_chance": 0.1, "solarize_chance": 0.2}),
-            VIEW.replace({"size_px": 96, "crop_scale": [0.05, 0.35], "blur_chance": 0.5}),
+            PATCHMIX_VIEW,
+            PATCHMIX_VIEW.replace({"blur_chance": 0.1, "solarize_chance": 0.2}),
+            PATCHMIX_VIEW.replace({"size_px": 96, "crop_scale": [0.05, 0.35], "blur_chance": 0.5}),
         ),
         precision="bf16",
     ),

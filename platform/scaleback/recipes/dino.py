@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scaleback.recipes.augmentation import Augmentation
+from scaleback.recipes.imagenet import BYOL_OTHER_VIEW, BYOL_VIEW, IMAGENET_IMAGES
 from scaleback.recipes.optimizers import AdamW
 from scaleback.recipes.recipe import Recipe
 
-IMAGENET_IMAGES = 1_281_167
-
-
 # BYOL's asymmetric augmentation of two global crops, and local crops of 96 px (released code).
-_CROP = Augmentation(
-    flip_horizontal=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.8, gray_chance=0.2, mean=0.449, std=0.226
-)
 IMAGENET_VIEWS = (
-    _CROP.replace({"crop_scale": [0.4, 1.0], "blur_chance": 1.0}),
-    _CROP.replace({"crop_scale": [0.4, 1.0], "blur_chance": 0.1, "solarize_chance": 0.2}),
-    _CROP.replace({"crop_scale": [0.05, 0.4], "blur_chance": 0.5, "size_px": 96}),
+    BYOL_VIEW.replace({"crop_scale": [0.4, 1.0]}),
+    BYOL_OTHER_VIEW.replace({"crop_scale": [0.4, 1.0]}),
+    BYOL_VIEW.replace({"crop_scale": [0.05, 0.4], "blur_chance": 0.5, "size_px": 96}),
 )
 
 

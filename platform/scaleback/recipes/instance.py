@@ -5,22 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scaleback.recipes.augmentation import Augmentation
+from scaleback.recipes.imagenet import SIMCLR_VIEW
 from scaleback.recipes.optimizers import AdamW
 from scaleback.recipes.recipe import Recipe
-
-
-def _crop(scale: tuple[float, float]) -> Augmentation:
-    return Augmentation(
-        crop_scale=scale,
-        flip_horizontal=0.5,
-        jitter=(0.8, 0.8, 0.8, 0.2),
-        jitter_chance=0.8,
-        gray_chance=0.2,
-        blur_chance=0.5,
-        mean=0.449,
-        std=0.226,
-    )
-
 
 # IDMM on Flowers' 2,040 images (released scripts, https://github.com/CupidJay/Training-Vision-Transformers-with-only-
 # 2040-images): crops of 112 px, 800 epochs of batches of 256, AdamW with an absolute rate; PVTv2's and T2T's warm-up is
@@ -32,7 +19,7 @@ _PAPER = Recipe(
     optimizer=AdamW(lr=5e-4, weight_decay=1e-3),
     schedule="cosine",
     warmup_images=10 * 2_040,
-    views=(_crop((0.14, 1.0)), _crop((0.05, 0.4))),
+    views=(SIMCLR_VIEW.replace({"crop_scale": [0.14, 1.0]}), SIMCLR_VIEW.replace({"crop_scale": [0.05, 0.4]})),
 )
 
 INSTANCE_RECIPES: Mapping[str, Recipe] = {

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from scaleback.core.spec import Plain
 from scaleback.recipes.augmentation import Augmentation
+from scaleback.recipes.imagenet import BYOL_OTHER_VIEW, BYOL_VIEW, IMAGENET_IMAGES
 from scaleback.recipes.optimizers import LARS, AdamW
 from scaleback.recipes.recipe import Recipe
 
-IMAGENET_IMAGES = 1_281_167
-
 
 def _byol_views(smallest_crop: float) -> tuple[Augmentation, Augmentation]:
-    """BYOL's two kinds of view; ImageNet's mean and std are one number each for all channels."""
-    first = Augmentation(
-        crop_scale=(smallest_crop, 1.0),
-        flip_horizontal=0.5,
-        jitter=(0.4, 0.4, 0.2, 0.1),
-        jitter_chance=0.8,
-        gray_chance=0.2,
-        blur_chance=1.0,
-        mean=0.449,
-        std=0.226,
-    )
-    return first, first.replace({"blur_chance": 0.1, "solarize_chance": 0.2})
+    crops: dict[str, Plain] = {"crop_scale": [smallest_crop, 1.0]}
+    return BYOL_VIEW.replace(crops), BYOL_OTHER_VIEW.replace(crops)
 
 
 def _paper(*, batch_images: int) -> Recipe:

@@ -72,9 +72,11 @@ class Learner(nn.Module):
     """The submodule whose weights are the result: ``backbone``, or that of a teacher."""
     slice_multiple: int = 1
     """The objective's."""
+    prepared_images: int = 0
+    """At most so many images of the set are shown to ``prepare``; 0 if it is not needed."""
 
     def prepare(self, image_NCHW: Tensor) -> None:
-        """Look at some of the images before the first step, uint8, (N, C, S, S), the same on every worker.
+        """Look at the first images before the first step, uint8, (N, C, S, S), the same on every worker.
 
         Raises:
             RunError: the method cannot work on such images.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scaleback.objectives.learners import vit
 from scaleback.objectives.learners.base import Batch, Losses
-from scaleback.objectives.learners.decoder import STD, prediction
+from scaleback.objectives.learners.heads import STD, linear
 from scaleback.objectives.learners.masking import BLOCK_DRAWS, block_masks, hidden_patches
 from scaleback.objectives.learners.tokenizers import TokenLearner, tokenizer_of
 
@@ -26,7 +26,7 @@ class BEiTLearner(TokenLearner):
         super().__init__()
         self.backbone = backbone
         self.mask_token = nn.Parameter(torch.empty(width).normal_(std=STD, generator=generator))
-        self.head = prediction(width, spec.tokenizer.vocabulary + 1, generator)
+        self.head = linear(width, spec.tokenizer.vocabulary + 1, generator)
         self.tokenizer = tokenizer_of(spec.tokenizer, backbone, generator)
         self._spec = spec
 

@@ -11,14 +11,12 @@ from torch import Tensor, nn
 
 from scaleback.objectives.learners import vit
 from scaleback.objectives.learners.base import Batch, Learner, Losses
+from scaleback.objectives.learners.heads import linear
 
 if TYPE_CHECKING:
     from scaleback.objectives.classify import Classify
 
 # Shapes: B images, C channels, H rows, W columns, D width, K classes.
-
-HEAD_STD = 0.02
-"""timm's initialisation of a ViT's classifier: normal, cut at two units."""
 
 
 class Classifier(Learner):
@@ -29,9 +27,7 @@ class Classifier(Learner):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(width, classes)
-        nn.init.trunc_normal_(self.head.weight, std=HEAD_STD, a=-2 * HEAD_STD, b=2 * HEAD_STD, generator=generator)
-        nn.init.zeros_(self.head.bias)
+        self.head = linear(width, classes, generator)
         self.slice_multiple = spec.slice_multiple
         self._spec = spec
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
+from scaleback.objectives.learners import vit
+from scaleback.objectives.learners.heads import STD
 from scaleback.torchvision_operators import declare
 
 declare()  # before timm, which imports torchvision
 from timm.models.vision_transformer import Block  # noqa: E402
 
 # Shapes: B images, T patches, S patches that were seen, P prefix tokens, D width of the encoder, E of the decoder.
-
-STD = 0.02
 
 
 class Decoder(nn.Module):
@@ -45,27 +47,14 @@ class Decoder(nn.Module):
         width = embedded.shape[2]
         whole_BTE = self.mask_token.to(embedded.dtype).expand(len(embedded), patches, width)
         whole_BTE = whole_BTE.scatter(1, place_BS[:, :, None].expand(-1, -1, width), embedded[:, prefix:])
-        whole_BTE = whole_BTE + sine_cosine(patches, width, embedded)
+        whole_BTE = whole_BTE + _positions(patches, width, embedded.device)
         decoded: Tensor = self.norm(self.blocks(torch.cat([embedded[:, :prefix], whole_BTE], dim=1)))
         return decoded[:, prefix:]
 
 
-def sine_cosine(patches: int, width: int, like: Tensor) -> Tensor:
-    """(T, E) positions of a square grid (Vaswani et al., 2017, in two dimensions): column first, then row."""
-    side, quarter = round(patches**0.5), -(-width // 4)
+@lru_cache(maxsize=8)
+def _positions(patches: int, width: int, device: torch.device) -> Tensor:
+    """(T, E) sines and cosines of a square grid."""
+    side = round(patches**0.5)
     assert side * side == patches, "a square grid"
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    frequency = 10_000 ** -(torch.arange(quarter, device=like.device, dtype=dtype) / quarter)
-    phase = torch.arange(side, device=like.device, dtype=dtype)[:, None] * frequency
-    axis = torch.cat([phase.sin(), phase.cos()], dim=1)
-    column = axis.repeat(side, 1)
-    row = axis.repeat_interleave(side, dim=0)
-    return torch.cat([column, row], dim=1)[:, :width]
-
-
-def prediction(width: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A linear head whose first answer is close to zero: normal weights cut at two units, as timm's classifier."""
-    head = nn.Linear(width, outputs)
-    nn.init.trunc_normal_(head.weight, std=STD, a=-2 * STD, b=2 * STD, generator=generator)
-    nn.init.zeros_(head.bias)
-    return head
+    return vit.sincos(side, side, width).to(device)

@@ -1,4 +1,4 @@
-"""Heads that methods put on a backbone: multilayer perceptrons with batch norms."""
+"""Heads that methods put on a backbone: linear ones, and multilayer perceptrons with batch norms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+STD = 0.02
+"""Of a vision transformer's weights that are drawn from a normal distribution: heads, tokens."""
+
+
+def linear(width: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A head whose first answer is close to zero: normal weights cut at two units, as timm's classifier."""
+    head = nn.Linear(width, outputs)
+    nn.init.trunc_normal_(head.weight, std=STD, a=-2 * STD, b=2 * STD, generator=generator)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def mlp(widths: Sequence[int], *, generator: torch.Generator, last: nn.Module | None = None) -> nn.Sequential:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from scaleback.objectives.learners import vit
 from scaleback.objectives.learners.base import Batch, Learner, Losses
-from scaleback.objectives.learners.decoder import Decoder, prediction
+from scaleback.objectives.learners.decoder import Decoder
+from scaleback.objectives.learners.heads import full, linear
 from scaleback.objectives.learners.masking import hidden_patches, shuffled
-from scaleback.objectives.learners.statistics import at_least_float32
 
 if TYPE_CHECKING:
     from scaleback.objectives.mae import MAE
@@ -37,7 +37,7 @@ class MAELearner(Learner):
             generator=generator,
         )
         pixels = vit.patch_px(backbone) ** 2 * vit.channels(backbone)
-        self.head = prediction(spec.decoder_width, pixels, generator)
+        self.head = linear(spec.decoder_width, pixels, generator)
         self._spec = spec
 
     def forward(self, batch: Batch) -> Losses:
@@ -54,7 +54,7 @@ class MAELearner(Learner):
         if spec.normalised:
             target_BMP = normalised_pixels(target_BMP)
             parts["constant_loss"] = target_BMP.square().mean()
-        answer_BMP = at_least_float32(self.head(vit.taken(decoded_BTE, missing_BM)))
+        answer_BMP = full(self.head(vit.taken(decoded_BTE, missing_BM)))
         loss = (answer_BMP - target_BMP).square().mean()
         return Losses(total=loss, features_BD=vit.pool(backbone, encoded).detach(), parts=parts)
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from scaleback.objectives.learners import vit
 from scaleback.objectives.learners.base import Batch, Losses
-from scaleback.objectives.learners.decoder import Decoder, prediction
+from scaleback.objectives.learners.decoder import Decoder
 from scaleback.objectives.learners.gather import gathered_with_gradient, rank
+from scaleback.objectives.learners.heads import full, linear
 from scaleback.objectives.learners.masking import hidden_patches, shuffled
-from scaleback.objectives.learners.statistics import at_least_float32, pair_statistics
+from scaleback.objectives.learners.statistics import pair_statistics
 from scaleback.objectives.learners.tokenizers import TokenLearner, tokenizer_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class SplitMaskLearner(TokenLearner):
             heads=vit.heads(backbone),
             generator=generator,
         )
-        self.head = prediction(width, spec.tokenizer.vocabulary + 1, generator)
+        self.head = linear(width, spec.tokenizer.vocabulary + 1, generator)
         self.tokenizer = tokenizer_of(spec.tokenizer, backbone, generator)
         self._spec = spec
 
@@ -77,7 +78,7 @@ def matching_loss(first_BD: Tensor, second_BD: Tensor, temperature: float) -> Te
     The negatives of an image are both descriptors of every other image of the batch, over all workers.
     """
     with torch.autocast(first_BD.device.type, enabled=False):
-        own_B2D = F.normalize(at_least_float32(torch.stack([first_BD, second_BD], dim=1)), dim=2)
+        own_B2D = F.normalize(full(torch.stack([first_BD, second_BD], dim=1)), dim=2)
         all_ND = gathered_with_gradient(own_B2D).flatten(0, 1)
         logits_QN = own_B2D.flatten(0, 1) @ all_ND.T / temperature
         row = torch.arange(len(logits_QN), device=logits_QN.device)

@@ -9,11 +9,6 @@ from torch import Tensor
 # Shapes: B images, D width, K prototypes.
 
 
-def at_least_float32(value: Tensor) -> Tensor:
-    """In full precision where autocast left half of it; float64 stays."""
-    return value.to(torch.promote_types(value.dtype, torch.float32))
-
-
 @torch.no_grad()
 def pair_statistics(first_BD: Tensor, second_BD: Tensor) -> dict[str, Tensor]:
     """Alignment and uniformity of two views' embeddings (Wang and Isola, 2020), and mean cosines of pairs.

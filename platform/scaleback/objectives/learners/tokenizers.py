@@ -13,7 +13,8 @@ from scaleback.core import seeds
 from scaleback.core.errors import TokenizerError
 from scaleback.objectives.learners import vit
 from scaleback.objectives.learners.base import Learner
-from scaleback.objectives.learners.statistics import at_least_float32, perplexity
+from scaleback.objectives.learners.heads import full
+from scaleback.objectives.learners.statistics import perplexity
 from scaleback.objectives.tokenizers import KMeans, RandomProjection, Tokenizer
 
 # Shapes: N images or patches, C channels, P pixels of a patch times channels, V vocabulary, K = V + 1 tokens, T places.
@@ -170,6 +171,7 @@ class TokenLearner(Learner):
     """What learners that predict tokens have in common."""
 
     tokenizer: PatchTokenizer
+    prepared_images = 4_096
 
     def prepare(self, image_NCHW: Tensor) -> None:
         self.tokenizer.fit(image_NCHW)
@@ -188,7 +190,7 @@ class TokenLearner(Learner):
             "constant_loss": self.tokenizer.nats_K[token_BM].mean(),
             "blank_share": (token_BM == logits_BMK.shape[2] - 1).float().mean(),
         }
-        return F.cross_entropy(at_least_float32(logits_BMK.flatten(0, 1)), token_BM.flatten()), parts
+        return F.cross_entropy(full(logits_BMK.flatten(0, 1)), token_BM.flatten()), parts
 
 
 def tokenizer_of(spec: Tokenizer, backbone: nn.Module, generator: torch.Generator) -> PatchTokenizer:

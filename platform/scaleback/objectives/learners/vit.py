@@ -16,8 +16,7 @@ def features(backbone: nn.Module, image_BCHW: Tensor) -> Tensor:
 
     Positions of another size than the model's own are interpolated (bicubic, as timm and DINO do).
     """
-    grid = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
-    if grid is None or tuple(image_BCHW.shape[-2:]) == tuple(cast(Any, backbone).patch_embed.img_size):
+    if not is_plain(backbone) or tuple(image_BCHW.shape[-2:]) == tuple(cast(Any, backbone).patch_embed.img_size):
         pooled: Tensor = backbone(image_BCHW)
         return pooled
     return pool(backbone, encode(backbone, embed(backbone, image_BCHW)))
@@ -130,10 +129,13 @@ def _prefix_positions(vit: Any) -> int:
 
 
 def is_plain(backbone: nn.Module) -> bool:
-    """Whether this is a vision transformer of patches cut by one convolution, with positions of its own."""
-    projection = getattr(getattr(backbone, "patch_embed", None), "proj", None)
-    positions = getattr(backbone, "pos_embed", None)
-    return isinstance(projection, nn.Conv2d) and isinstance(positions, nn.Parameter) and hasattr(backbone, "blocks")
+    """Whether this is timm's vision transformer of patches cut by one convolution, with absolute positions.
+
+    Of models alike in part (CaiT, EVA, BEiT), the functions here know nothing.
+    """
+    vit = cast(Any, backbone)
+    plain = type(vit).__name__ == "VisionTransformer" and type(vit.patch_embed).__name__ == "PatchEmbed"
+    return plain and vit.pos_embed is not None and vit.attn_pool is None
 
 
 @torch.no_grad()
