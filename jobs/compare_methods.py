@@ -2,12 +2,13 @@
 
 Digits (797 images, 100 of them labelled for the evaluations) and Fashion-MNIST (2,000 and 500), a ViT of 0.1 M
 parameters, every method in its ``small`` preset with the same number of operations of the backbone, three seeds,
-against no pre-training and against supervised pre-training on all labels. Fashion-MNIST comes with Debian's package
+against no pre-training and two controls: ``moco-v3-start``, the weights and positions that MoCo v3 begins with, not
+trained; and ``supervised``, cross-entropy of all labels on random crops. Fashion-MNIST comes with Debian's package
 dataset-fashion-mnist; without it, leave it out:
 
     python jobs/compare_methods.py
     python jobs/compare_methods.py plan
-    python jobs/compare_methods.py --set source=digits --set images=797 --axis target.data=digits --name digits-only
+    python jobs/compare_methods.py --axis data=digits --axis method=mae,moco-v3
 """
 
 import sys
@@ -90,9 +91,18 @@ STUDY = Study.parse(
                 "field": "method",
                 "cases": {
                     **{name: case(f"{name}-small") for name in METHODS},
+                    # One step, at the end of a cosine to 0: nothing moves.
+                    "moco-v3-start": {
+                        "objective": "moco-v3-small",
+                        "recipe": {"preset": "moco-v3-small", "budget_images": 64, "warmup_images": 0},
+                    },
                     "supervised": {
                         "objective": "classify",
-                        "recipe": {"preset": "idmm-small", "budget_flops": BUDGET_FLOPS, "views": [{}]},
+                        "recipe": {
+                            "preset": "idmm-small",
+                            "budget_flops": BUDGET_FLOPS,
+                            "views": [{"crop_scale": [0.35, 1.0]}],
+                        },
                     },
                 },
             },

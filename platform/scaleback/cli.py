@@ -138,7 +138,10 @@ def _study_parser(verb: str, *, named: bool) -> _Parser:
     return parser
 
 
-AXIS_HELP = "0.01,0.1 | log:0.005..0.5 | int:2..64 | logint:2..64 | choice:a,b; the last four are searched"
+AXIS_HELP = (
+    "0.01,0.1 | log:0.005..0.5 | int:2..64 | logint:2..64 | choice:a,b; the last four are searched; "
+    "of an axis over cases, the names of those to run"
+)
 MEASURE_HELP = "what is shown, such as finetune.accuracy@2000 or knn.accuracy; the first is fitted and searched for"
 SET_HELP = "any field of the base run; see plan --fields"
 

@@ -144,6 +144,7 @@ WRONG = [
     ("plan --name Sweep!", "name: must be small letters, digits and dashes, at most 64; got 'Sweep!'"),
     # axes, seeds, search
     ("plan --axis soruce.delta=0.1", "soruce: unknown field ... got 'soruce'; nearest 'source'"),
+    ("plan idmm_ladder --axis up_to=crosp", "--axis up_to: unknown case ... got 'crosp'; nearest 'crops'"),
     ("plan --axis source.delta", "--axis: must be FIELD=VALUE,VALUE,... or FIELD=log:LOW..HIGH; got 'source.delta'"),
     ("plan --axis source.delta=lgo:0.1..1", "--axis source.delta: unknown scale ... got 'lgo'; nearest 'log'"),
     ("plan --axis source.delta=log:1..0.1", "--axis source.delta.low: must be below the upper end 0.1; got 1.0"),
@@ -352,6 +353,14 @@ def test_a_plan_as_yaml_is_the_study(desk, capsys):
     (desk / "made.yaml").write_text(text)
     assert done(["plan", "made.yaml", "--yaml"], capsys) == text
     (desk / "made.yaml").unlink()
+
+
+def test_a_search_keeps_the_cases_that_are_named(desk, capsys):
+    searched = ["plan", "idmm_ladder", "--yaml", "--trials", "2", "--axis", "images=int:100..797"]
+    study = study_from_yaml(done([*searched, "--axis", "up_to=small,instance"], capsys), "x.yaml")
+    assert [(axis.field, axis.values) for axis in study.grids] == [("up_to", ("small", "instance"))]
+    assert [axis.field for axis in study.searched] == ["images"]
+    assert study_from_yaml(done(searched, capsys), "x.yaml").grids == ()
 
 
 def test_the_fields_of_a_plan_can_be_set(desk, capsys):

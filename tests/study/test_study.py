@@ -207,6 +207,72 @@ def test_changes_replace_axes_of_the_same_field_and_settings_end_them():
     assert changed(STUDY) == STUDY
 
 
+METHODS = {
+    "one": {"objective.smoothing": 0.0},
+    "two, mixed": {"objective.cutmix": 1.0},
+    "3": {"recipe.batch_images": 16, "recipe.optimizer.lr": 0.01},
+}
+CASES = Study.parse(
+    {**STUDY.plain(), "axes": [{"kind": "cases", "field": "method", "cases": METHODS}, STUDY.axes[1].plain()]}
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("method=one", ["one"]),
+        ("method=3,one", ["3", "one"]),
+        ("method=one,3", ["one", "3"]),
+        (" method = 'two, mixed' , 3", ["two, mixed", "3"]),
+        ("method=3,'two, mixed',one", ["3", "two, mixed", "one"]),
+    ],
+)
+def test_an_axis_over_cases_keeps_those_that_are_named_in_their_order(text, names):
+    study = changed(CASES, axes=[text])
+    assert [axis.field for axis in study.axes] == ["method", "images"]
+    assert list(study.axes[0].cases.items()) == [(name, METHODS[name]) for name in names]
+    assert [(point.values["method"], point.values["images"]) for point in study.points() if not point.baseline] == [
+        (name, images) for name in names for images in (4, 16)
+    ]
+
+
+def test_runs_of_named_cases_have_the_addresses_that_they_have_in_the_whole_study():
+    whole, part = (
+        {
+            (point.label, seed): [stage.address for stage in study.run(point, seed).evaluates]
+            for point in study.points()
+            for seed in study.seeds
+        }
+        for study in (CASES, changed(CASES, axes=["method=3,one", "images=16"]))
+    )
+    assert len(part) == 2 * (1 + 2)
+    assert part.items() <= whole.items()
+
+
+def test_of_two_axes_over_the_same_cases_the_last_counts():
+    assert changed(CASES, axes=["method=one", "method=3"]) == changed(CASES, axes=["method=3"])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "method=onne",
+            "--axis method: unknown case, known are 3, one, two, mixed; got 'onne'; the nearest known name is 'one'",
+        ),
+        ("method=one,", "--axis method: unknown case, known are 3, one, two, mixed; got ''"),
+        ("method=choice:one,3", "--axis method: unknown case, known are 3, one, two, mixed; got 'choice:one'"),
+        ("method=log:1..2", "--axis method: unknown case, known are 3, one, two, mixed; got 'log:1..2'"),
+        ("method=3,one,3", "--axis method: must differ from each other; got '3'"),
+        ("method= ", "--axis: must be FIELD=VALUE,VALUE,... or FIELD=log:LOW..HIGH; got 'method= '"),
+    ],
+)
+def test_a_case_that_there_is_not_is_refused_in_one_line(text, line):
+    with pytest.raises(SpecError) as caught:
+        changed(CASES, axes=[text])
+    assert str(caught.value) == line
+
+
 @pytest.mark.parametrize("text", ["images", "=3", ""])
 def test_a_setting_of_another_form_is_refused(text):
     with pytest.raises(SpecError) as caught:

@@ -19,6 +19,7 @@ from scaleback.core.plain import beside, exists
 from scaleback.core.spec import Plain
 from scaleback.core.store import Store
 from scaleback.sources import REAL_SOURCES
+from scaleback.study.axes import Cases
 from scaleback.study.files import DEFAULT, changed, load_study, study_to_yaml
 from scaleback.study.plan import Plan, plan_study
 from scaleback.study.study import Study
@@ -47,7 +48,9 @@ def chosen(options: Namespace, study: Study | None) -> Study:
         fields["baseline"] = False
     if any(given is not None for given in (options.search, options.trials, options.fewest)):
         fields["search"] = _search(options, study)
-        study = study.model_copy(update={"axes": study.searched})
+        listed = {text.partition("=")[0].strip() for text in options.axis}
+        kept = [axis for axis in study.grids if isinstance(axis, Cases) and axis.field in listed]
+        study = study.model_copy(update={"axes": (*kept, *study.searched)})
     named = {text.partition("=")[0].strip() for text in options.settings}
     grids = {axis.field for axis in study.grids}
     grids |= {text.partition("=")[0].strip() for text in options.axis if not _is_searched(text)}

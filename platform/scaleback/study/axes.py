@@ -79,6 +79,22 @@ class Cases(_Axis):
     def changes(self, value: JsonValue) -> dict[str, JsonValue]:
         return self.cases[str(value)]
 
+    def only(self, names: str) -> Cases:
+        """Some of the cases in the order of their ``names``, such as ``mae,moco-v3``; quotes hold a name with commas.
+
+        Raises:
+            SpecError: a name that is no case, or one that comes twice.
+        """
+        cases: dict[str, dict[str, JsonValue]] = {}
+        for part in split_values(names):
+            name = part.strip().strip("'\"")
+            if name not in self.cases:
+                raise SpecError(f"--axis {self.field}: {unknown('case', name, self.cases)}")
+            if name in cases:
+                raise SpecError(f"--axis {self.field}: {refusal('must differ from each other', name)}")
+            cases[name] = self.cases[name]
+        return self.model_copy(update={"cases": cases})
+
 
 class Range(_Axis):
     """Values between two ends, proposed by a sampler."""
@@ -138,10 +154,7 @@ def parse_axis(text: str) -> Grid | Range | Choice:
     Raises:
         SpecError: the text has another form.
     """
-    field, equals, body = text.partition("=")
-    if not equals or not field.strip() or not body.strip():
-        raise SpecError(f"--axis: must be FIELD=VALUE,VALUE,... or FIELD=log:LOW..HIGH; got {short(text)}")
-    field = one_line(field.strip())
+    field, body = split_axis(text)
     head, colon, rest = body.partition(":")
     if not colon or not re.fullmatch(r"\w+", head):
         return Grid.parse(
@@ -166,6 +179,18 @@ def parse_axis(text: str) -> Grid | Range | Choice:
     return Range.parse(
         {"field": field, "low": ends[0], "high": ends[1], "scale": scale, "whole": whole}, at=f"--axis {field}"
     )
+
+
+def split_axis(text: str) -> tuple[str, str]:
+    """The field and the values of ``FIELD=VALUES``.
+
+    Raises:
+        SpecError: one of them is missing.
+    """
+    field, equals, body = text.partition("=")
+    if not equals or not field.strip() or not body.strip():
+        raise SpecError(f"--axis: must be FIELD=VALUE,VALUE,... or FIELD=log:LOW..HIGH; got {short(text)}")
+    return one_line(field.strip()), body
 
 
 def split_values(text: str) -> list[str]:

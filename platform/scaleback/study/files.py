@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from scaleback.core.errors import InputError, SpecError, one_line, short, unknown
 from scaleback.core.plain import beside, is_file, parse_yaml, read_file
 from scaleback.core.spec import Plain, fault_lines
-from scaleback.study.axes import Grid, inside, parse_axis, parse_value
+from scaleback.study.axes import Cases, Grid, inside, parse_axis, parse_value, split_axis
 from scaleback.study.study import Study
 
 JOBS = Path(__file__).resolve().parents[3] / "jobs"
@@ -69,6 +69,8 @@ def changed(
 ) -> Study:
     """The study with ``FIELD=VALUE`` settings of its base run, axes that replace those of the same field, own fields.
 
+    An axis over named cases keeps those that are named.
+
     Raises:
         SpecError: a setting or an axis that the study cannot have.
     """
@@ -85,8 +87,10 @@ def changed(
         plain["base"] = base.plain()
     # A field that is set is no axis of the study any more, and neither are the fields below it.
     kept = {axis.field: axis for axis in study.axes if not any(inside(axis.field, name) for name in changes)}
+    cases = {axis.field: axis for axis in kept.values() if isinstance(axis, Cases)}
     for text in axes:
-        axis = parse_axis(text)
+        field, values = split_axis(text)
+        axis = cases[field].only(values) if field in cases else parse_axis(text)
         if axis.field == "seed":
             if not isinstance(axis, Grid):
                 raise SpecError("--axis seed: must list its values; seeds are not searched")
