@@ -4,9 +4,10 @@
     python jobs/bench_lightly.py [--quick] [--json]
 
 A ViT-Tiny on pictures of 32 px in patches of 4 and, without ``--quick``, of 224 px in patches of 16, with the heads,
-crops and batch of our presets. lightly's part is what its examples do: PIL images, its transforms in a DataLoader (with
-none and with two worker processes; the faster counts), its heads, losses and averages, AdamW. ``<method>_ratio`` is our
-images a second over lightly's; rounds take turns, and the best of each counts.
+crops and batch of our presets. lightly's part is what its examples do: PIL images, its transforms in a DataLoader
+(with none and with two worker processes; the faster counts; ``--quick`` has none), its heads, losses and averages,
+AdamW. ``<method>_ratio`` is our images a second over lightly's; rounds of some steps take turns in one process, with
+the same threads, and the best of each counts.
 """
 
 import argparse
@@ -16,24 +17,26 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "platform"), str(Path(__file__).resolve().parent)]
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from bench_objectives import BATCH_IMAGES, IMAGES, PATCH_PX, Measured, job
+from bench_objectives import BATCH_IMAGES, IMAGES, PATCH_PX, Measured, job, scaled
 from PIL import Image
 from torch import Tensor, nn
 
 from scaleback.backbones import Backbone
 from scaleback.objectives import OBJECTIVE_PRESETS
 from scaleback.pretrain.loop import train
+from scaleback.pretrain.spec import views_of
 from scaleback.pretrain.state import TrainState
 from scaleback.pretrain.world import World
+from scaleback.recipes import PRETRAIN_RECIPES
 from scaleback.torchvision_operators import declare
 
 declare()  # before lightly, which imports torchvision
@@ -47,15 +50,16 @@ from lightly.utils.scheduler import cosine_schedule
 
 METHODS = ("moco_v3", "dino", "mae")
 WARM_UP = 1
-Loss = Callable[[list[Tensor]], Tensor]
+QUICK_BATCH, ROUNDS_S = 4, 30.0
+"""Images; rounds go on for so many seconds."""
 
 
 class Pictures(torch.utils.data.Dataset[list[Tensor]]):
     """PIL images and lightly's views of them."""
 
     def __init__(self, method: str, size: int) -> None:
-        image_NHWC = job("classify", size, BATCH_IMAGES[size]).images.image_NHWC  # type: ignore[union-attr]
-        self._pictures = [Image.fromarray(image_HWC) for image_HWC in image_NHWC]
+        rng = np.random.default_rng(0)
+        self._pictures = [Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)) for _ in range(IMAGES)]
         self._transform = transform(method, size)
 
     def __len__(self) -> int:
@@ -72,9 +76,9 @@ def transform(method: str, size: int) -> Any:
         return BYOLTransform(BYOLView1Transform(input_size=size), BYOLView2Transform(input_size=size))
     if method == "mae":
         return MAETransform(input_size=size)
-    dino = job("dino", size, BATCH_IMAGES[size])
-    local = dino.views[-1].size_px or size
-    return DINOTransform(global_crop_size=size, local_crop_size=local, n_local_views=len(dino.views) - 2)
+    views = views_of(OBJECTIVE_PRESETS["dino"], PRETRAIN_RECIPES["dino"])
+    local = scaled(views[-1], size).size_px or size
+    return DINOTransform(global_crop_size=size, local_crop_size=local, n_local_views=len(views) - 2)
 
 
 def vit(size: int) -> nn.Module:
@@ -172,66 +176,73 @@ class Mae(nn.Module):
 MODELS: dict[str, type[nn.Module]] = {"moco_v3": MoCo, "dino": Dino, "mae": Mae}
 
 
-def lightly_images_per_s(method: str, size: int, steps: int, workers: int) -> float:
-    """Rate of lightly's loop."""
-    model = MODELS[method](size).train()
-    optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=1e-4)
-    loader = torch.utils.data.DataLoader(
-        Pictures(method, size), batch_size=BATCH_IMAGES[size], shuffle=True, drop_last=True, num_workers=workers
-    )
-    seconds: list[float] = []
-    since = time.perf_counter()
-    for step, views in enumerate(itertools.islice(endless(loader), steps + WARM_UP)):
-        loss = model(views, step / 1000)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds.append(time.perf_counter() - since)
-        since = time.perf_counter()
-    return BATCH_IMAGES[size] * steps / sum(seconds[WARM_UP:])
+class Lightly:
+    """lightly's loop, some steps at a time."""
+
+    def __init__(self, method: str, size: int, batch: int) -> None:
+        self._model = MODELS[method](size).train()
+        self._optimizer = torch.optim.AdamW([value for value in self._model.parameters() if value.requires_grad], 1e-4)
+        self._pictures, self._batch = Pictures(method, size), batch
+
+    def images_per_s(self, steps: int, workers: int) -> float:
+        """Rate after a first step, in which worker processes start."""
+        loader = torch.utils.data.DataLoader(
+            self._pictures, batch_size=self._batch, shuffle=True, drop_last=True, num_workers=workers
+        )
+        for step, views in enumerate(itertools.islice(loader, steps + WARM_UP)):
+            self._model(views, step / 1000).backward()
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+            if step == WARM_UP - 1:
+                since = time.perf_counter()
+        return self._batch * steps / (time.perf_counter() - since)
 
 
-def endless(loader: Any) -> Iterator[list[Tensor]]:
-    """Epoch after epoch."""
-    while True:
-        yield from loader
+class Rounds:
+    """A hook of our loop: after each of its rounds lightly's loop has one, with each number of worker processes."""
 
+    def __init__(self, method: str, size: int, quick: bool) -> None:
+        self.batch = QUICK_BATCH if quick else BATCH_IMAGES[size]
+        self._steps, self._seconds, self._workers = (2, 0.0, (0,)) if quick else (3, ROUNDS_S, (0, 2))
+        self._lightly = Lightly(method, size, self.batch)
+        self.ours: list[float] = []
+        self.theirs: list[float] = []
+        self._first, self._begun = 0, time.perf_counter()
+        self._since = 0.0
 
-def our_images_per_s(method: str, size: int, steps: int) -> float:
-    """Rate of our loop."""
-    ends: list[float] = []
-
-    def hook(state: TrainState) -> None:
-        ends.append(time.perf_counter())
-        if len(ends) == steps + WARM_UP:
-            raise Measured
-
-    with suppress(Measured):
-        train(job(method, size, BATCH_IMAGES[size]), World(), hooks=[hook])
-    return BATCH_IMAGES[size] * steps / (ends[-1] - ends[WARM_UP - 1])
+    def __call__(self, state: TrainState) -> None:
+        now = time.perf_counter()
+        if state.step == self._first + WARM_UP:
+            self._since = now
+        elif state.step == self._first + WARM_UP + self._steps:
+            self.ours.append(self.batch * self._steps / (now - self._since))
+            self.theirs += [self._lightly.images_per_s(self._steps, workers) for workers in self._workers]
+            self._first = state.step
+            if time.perf_counter() - self._begun >= self._seconds:
+                raise Measured
 
 
 def measure(quick: bool) -> dict[str, float]:
     """All figures."""
-    assert max(BATCH_IMAGES.values()) <= IMAGES, "a batch is never larger than the set"
     found: dict[str, float] = {}
-    steps, rounds = (3, 1) if quick else (12, 3)
     for size, method in itertools.product((32,) if quick else (32, 224), METHODS):
-        ours, theirs = [], []
-        for _ in range(rounds):
-            ours.append(our_images_per_s(method, size, steps))
-            theirs.append(max(lightly_images_per_s(method, size, steps, workers) for workers in (0, 2)))
+        rounds = Rounds(method, size, quick)
+        with suppress(Measured):
+            train(job(method, size, rounds.batch, steps=1_000), World(), hooks=[rounds])
         tail = "" if size == 32 else f"_{size}"
-        found[f"{method}_images_per_s{tail}"] = max(ours)
-        found[f"lightly_{method}_images_per_s{tail}"] = max(theirs)
-        found[f"{method}_ratio{tail}"] = max(ours) / max(theirs)
+        found[f"{method}_images_per_s{tail}"] = max(rounds.ours)
+        found[f"lightly_{method}_images_per_s{tail}"] = max(rounds.theirs)
+        found[f"{method}_ratio{tail}"] = max(rounds.ours) / max(rounds.theirs)
+        print(
+            f"{method} at {size} px: {len(rounds.ours)} rounds, ratio {found[f'{method}_ratio{tail}']:.3f}", flush=True
+        )
     return found
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few steps, 32 px only")
+    parser.add_argument("--quick", action="store_true", help="few steps of small batches, 32 px only")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)

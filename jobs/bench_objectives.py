@@ -4,12 +4,14 @@
 
 Each method trains a ViT-Tiny on images of 32 px in patches of 4 and of 224 px in patches of 16, by the objective and
 the augmentation of its paper (crops scaled to the model's size). Steps of the training loop and of the bare loop take
-turns: forward, backward, optimizer, upkeep, on a batch that lies ready. ``<method>_share_of_bare_loop`` is the bare
-loop's time over the training loop's at 32 px, ``..._224`` the same at 224 px. ``augmentation_share_of_step`` is the
-time in which a batch is picked and augmented over that of a step, the largest of all methods. Memory is the peak of a
-process of its own. ``online_knn_share_of_step`` is what a running kNN accuracy of 2,048 features adds to a step of
-``classify``. ``ddp2_share_of_torchrun`` is the rate of two workers of Ray Train over that of a bare loop of
-DistributedDataParallel in two processes of torchrun, a core each.
+turns for some seconds: forward, backward, optimizer, upkeep, on a batch that lies ready. A turn's ratio is the bare
+loop's time over the training loop's; ``<method>_share_of_bare_loop`` is made of the medians of turns with and without
+a row of the curve, weighted as in a run of 1,000 steps, at 32 px, ``..._224`` the same at 224 px.
+``augmentation_share_of_step`` is the time in which a batch is picked and augmented over that of a step, the largest of
+all methods. Memory is the peak of a process of its own. ``online_knn_share_of_step`` is what a running kNN accuracy of
+2,048 features adds to a step of ``classify``. ``ddp2_share_of_torchrun`` is the rate of two workers of Ray Train, once
+they are warm, over that of a bare loop of DistributedDataParallel in two processes of torchrun, a core each, which
+runs before and after them.
 """
 
 import argparse
@@ -26,7 +28,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from statistics import harmonic_mean, median
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "platform"))
@@ -36,9 +40,9 @@ import torch
 import torch.distributed as dist
 
 from scaleback.backbones import Backbone, width_of
-from scaleback.cluster import runtime
+from scaleback.cluster import group, runtime
 from scaleback.cluster.placement import Placement
-from scaleback.cluster.stages import complete
+from scaleback.cluster.render import render
 from scaleback.core.store import Store
 from scaleback.objectives import OBJECTIVE_PRESETS
 from scaleback.objectives.learners.base import Batch, Learner
@@ -65,10 +69,14 @@ METHODS = {
 """Name in the figures to preset of objective and recipe."""
 QUICK = ("classify", "moco_v3", "beit", "mae")
 PATCH_PX = {32: 4, 224: 16}
-BATCH_IMAGES = {32: 16, 224: 4}
+BATCH_IMAGES = {32: 8, 224: 4}
 IMAGES, CLASSES = 512, 100
-RUN_STEPS, WARM_UP = 1_000, 2
-"""Steps of the run whose first ones are measured, so that a row of the curve ends each tenth; steps not counted."""
+RUN_STEPS, WARM_UP = 300, 2
+"""Steps of the run whose first ones are measured, so that a row of the curve ends each third; steps not counted."""
+ROW_SHARE = 0.1
+"""Steps with a row of all steps, in a run of 1,000."""
+LEAST_TURNS, TURNS_S, QUICK_TURNS = 6, 8.0, 3
+"""At least so many turns, for so many seconds."""
 MEMBER = "--torchrun-member"
 
 
@@ -76,13 +84,13 @@ class Measured(Exception):
     """Enough steps have been timed."""
 
 
-def job(method: str, size: int, batch_images: int) -> Training:
+def job(method: str, size: int, batch_images: int, steps: int = RUN_STEPS) -> Training:
     """A run of a method on pictures of noise."""
     objective, paper = OBJECTIVE_PRESETS[METHODS[method]], PRETRAIN_RECIPES[METHODS[method]]
     backbone = Backbone(model="vit_tiny_patch16_224", image_px=size, patch_px=PATCH_PX[size])
     changes: dict[str, Any] = {
         "batch_images": batch_images,
-        "budget_images": batch_images * RUN_STEPS,
+        "budget_images": batch_images * steps,
         "budget_epochs": None,
         "warmup_images": 0,
         "precision": "fp32",
@@ -118,62 +126,94 @@ def scaled(view: Augmentation, size: int) -> Augmentation:
 
 
 class Turns:
-    """A hook of the training loop: it times each step, and a step of the bare loop follows."""
+    """A hook of the training loop: it times each step after the first ones, and a step of the bare loop follows."""
 
-    def __init__(self, training: Training, bare: Learner, steps: int) -> None:
-        self._bare, self._steps = bare.train(), steps
-        self._optimizer = training.recipe.optimizer.build(bare)
+    def __init__(self, training: Training, bare: Callable[[], Learner], quick: bool) -> None:
+        self._training, self._build = training, bare
+        self._least, self._seconds = (QUICK_TURNS, 0.0) if quick else (LEAST_TURNS, TURNS_S)
         self._batch: Batch | None = None
         training.learner.register_forward_pre_hook(self._keep)
         self.ours_s: list[float] = []
         self.bare_s: list[float] = []
-        self._since = time.perf_counter()
+        self.row: list[bool] = []
+        """Whether a row of the curve ended with a step."""
+        self.peak_kb = 0
+        """Of the training loop alone."""
+        self._rows = 0
+        self._begun = self._since = 0.0
 
     def _keep(self, module: torch.nn.Module, given: tuple[Batch]) -> None:
         (self._batch,) = given
 
     def __call__(self, state: TrainState) -> None:
         now = time.perf_counter()
-        self.ours_s.append(now - self._since)
+        if state.step < WARM_UP:
+            return
+        if state.step == WARM_UP:
+            self.peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            self._bare = self._build().train()
+            self._optimizer = self._training.recipe.optimizer.build(self._bare)
+            self._bare_step()
+            self._begun = time.perf_counter()
+        else:
+            self.ours_s.append(now - self._since)
+            self.row.append(len(state.rows) > self._rows)
+            self._bare_step()
+            self.bare_s.append(time.perf_counter() - now)
+        self._rows = len(state.rows)
+        self._since = time.perf_counter()
+        if len(self.row) >= self._least and self._since - self._begun >= self._seconds:
+            raise Measured
+
+    def _bare_step(self) -> None:
         assert self._batch is not None, "the loop has just used one"
         bare_step(self._bare, self._bare, self._optimizer, replace(self._batch, watched=False))
-        self._since = time.perf_counter()
-        self.bare_s.append(self._since - now)
-        if len(self.ours_s) == self._steps + WARM_UP:
-            raise Measured
+
+    def typical(self, value_T: list[float]) -> float:
+        """Of one value a turn: the medians of steps with and without a row, in the proportion of a real run."""
+        with_row, without = (
+            median(value for value, row in zip(value_T, self.row, strict=True) if row == wanted)
+            for wanted in (True, False)
+        )
+        return ROW_SHARE * with_row + (1 - ROW_SHARE) * without
 
 
 def bare_step(model: torch.nn.Module, learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
     """What every loop does."""
     model(batch).total.backward()
+    learner.before_step(batch.progress)
     optimizer.step()
     optimizer.zero_grad()
     learner.after_step(batch.progress)
 
 
-def measure_method(method: str, size: int, batch: int, steps: int) -> dict[str, float]:
+def measure_method(method: str, size: int, batch: int, quick: bool) -> dict[str, float]:
     """Figures of one method at one size, in this process."""
     torch.set_num_threads(os.cpu_count() or 1)
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     training = job(method, size, batch)
-    with suppress(Measured):
-        train(training, World(), hooks=[stop_after(WARM_UP)])
-    memory_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024
-    begun = time.perf_counter()
-    for _ in itertools.islice(batches(training, World()), steps):
-        pass
-    augmentation_s = (time.perf_counter() - begun) / steps
-    turns = Turns(training, job(method, size, batch).learner, steps)
+    turns = Turns(training, lambda: job(method, size, batch).learner, quick)
     with suppress(Measured):
         train(training, World(), hooks=[turns])
-    ours_s, bare_s = (sum(seconds[WARM_UP:]) / steps for seconds in (turns.ours_s, turns.bare_s))
+    ours_s = turns.typical(turns.ours_s)
     found = {
-        "share_of_bare_loop": bare_s / ours_s,
+        "share_of_bare_loop": 1
+        / turns.typical([ours / bare for ours, bare in zip(turns.ours_s, turns.bare_s, strict=True)]),
         "images_per_s": batch / ours_s,
-        "augmentation_share": augmentation_s / ours_s,
-        "memory_mb": memory_mb,
+        "augmentation_share": augmentation_s(training) / ours_s,
+        "memory_mb": (turns.peak_kb - before_kb) / 1024,
     }
     return found | ({"online_knn_share": online_knn_s(batch) / ours_s} if method == "classify" else {})
+
+
+def augmentation_s(training: Training) -> float:
+    """Seconds in which a batch is picked and augmented."""
+    coming, seconds = batches(training, World()), []
+    for _ in range(WARM_UP + LEAST_TURNS):
+        begun = time.perf_counter()
+        next(coming)
+        seconds.append(time.perf_counter() - begun)
+    return median(seconds[WARM_UP:])
 
 
 def online_knn_s(batch: int) -> float:
@@ -187,41 +227,33 @@ def online_knn_s(batch: int) -> float:
     return (time.perf_counter() - begun) / 200
 
 
-def stop_after(steps: int) -> Callable[[TrainState], None]:
-    """A hook that ends a run."""
-
-    def hook(state: TrainState) -> None:
-        if state.step == steps:
-            raise Measured
-
-    return hook
-
-
-def apart(method: str, size: int, batch: int, steps: int) -> dict[str, float]:
+def apart(method: str, size: int, batch: int, quick: bool) -> dict[str, float]:
     """The same in a process of its own, so that memory is the method's."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(measure_method, (method, size, batch, steps))
+        return pool.apply(measure_method, (method, size, batch, quick))
 
 
 # Two workers --------------------------------------------------------------------------------------------------------
 
-GROUP_BATCH = 32
+GROUP_BATCH = 8
+GROUP_RUN_STEPS, GROUP_STEPS, GROUP_WARM_UP = 1_000, 200, 20
+"""A row of the curve ends each tenth step of such a run; of its first ones, those after the warm-up are timed."""
+STAMPS = "stamps.json"
 
 
-def group_images_per_s(steps: int) -> float:
-    """Rate of a pre-training by two workers of Ray Train, from the end of its first row to its last checkpoint."""
-    side, patch = 32, PATCH_PX[32]
+def group_images_per_s() -> float:
+    """Rate of a pre-training by two workers of Ray Train, by the times at which rows of its curve end."""
     run = Run.parse(
         {
-            "source": {"kind": "point-cloud", "size_px": side},
+            "source": {"kind": "point-cloud", "size_px": 32},
             "images": IMAGES,
-            "objective": {"kind": "classify", "labels": "index"},
-            "backbone": {"model": "vit_tiny_patch16_224", "image_px": side, "patch_px": patch},
+            "objective": OBJECTIVE_PRESETS["1p-frac"].replace({"labels": "index"}).plain(),
+            "backbone": {"model": "vit_tiny_patch16_224", "image_px": 32, "patch_px": PATCH_PX[32]},
             "recipe": {
                 "preset": "1p-frac",
                 "precision": "fp32",
                 "batch_images": GROUP_BATCH,
-                "budget_images": GROUP_BATCH * steps,
+                "budget_images": GROUP_BATCH * GROUP_RUN_STEPS,
                 "warmup_images": 0,
             },
             "target": {"data": "digits", "images": 100},
@@ -229,27 +261,53 @@ def group_images_per_s(steps: int) -> float:
             "seed": 0,
         }
     )
+    assert run.pretrain is not None, "it pre-trains"
     with tempfile.TemporaryDirectory(prefix="bench-objectives-") as folder:
-        store, placement = Store(folder), Placement(cpus=2, workers=2, dashboard=False)
-        with runtime.cluster(placement):
-            complete(run, store, placement)
-        assert run.pretrain is not None, "it pre-trains"
-        manifest = store.manifest(run.pretrain.address)
-        assert manifest is not None, "it is done"
-        return float(GROUP_BATCH * steps / manifest.record["train_s"])
+        store, placement = Store(folder), Placement(cpus=2, workers=2, dashboard=False, retries=0)
+        with runtime.cluster(placement), mock.patch.object(group, "_member", stamped_member(f"{folder}/{STAMPS}")):
+            assert not render(store, run.stored(stream=False)), "images are drawn"
+            group.pretrain_in_group(run.pretrain, store, placement)
+        stamps = json.loads(Path(folder, STAMPS).read_text())
+    (first_images, first_s), (last_images, last_s) = stamps[0], stamps[-1]
+    return float((last_images - first_images) / (last_s - first_s))
 
 
-def torchrun_images_per_s(steps: int) -> float:
+def stamped_member(path: str) -> Callable[[dict[str, Any]], None]:
+    """The group's worker, which also writes down when rows ended, and leaves after some of them."""
+
+    def member(config: dict[str, Any]) -> None:
+        from scaleback.cluster import worker
+
+        run_stage, stamps = worker.run_stage, []
+
+        def stamped(verb: str, plain: Any, store: Store, placement: Placement, report: worker.Report) -> None:
+            def stamp(row: dict[str, float]) -> None:
+                report(row)
+                step = row["images_seen"] // GROUP_BATCH
+                if step >= GROUP_WARM_UP:
+                    stamps.append((row["images_seen"], time.perf_counter()))
+                if step >= GROUP_STEPS + GROUP_WARM_UP:
+                    raise Measured
+
+            run_stage(verb, plain, store, placement, stamp)
+
+        with mock.patch.object(worker, "run_stage", stamped), suppress(Measured):
+            group._member(config)
+        if dist.get_rank() == 0:
+            Path(path).write_text(json.dumps(stamps))
+
+    return member
+
+
+def torchrun_images_per_s() -> float:
     """Rate of the bare loop under torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", __file__]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    said = subprocess.run(
-        [*command, MEMBER, str(steps)], env=environment, check=True, capture_output=True, text=True, timeout=600
-    )
+    said = subprocess.run([*command, MEMBER], env=environment, check=True, capture_output=True, text=True, timeout=600)
     return float(json.loads(said.stdout.splitlines()[-1]))
 
 
-def torchrun_member(steps: int) -> None:
+def torchrun_member() -> None:
     """One of the two processes."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
@@ -259,12 +317,12 @@ def torchrun_member(steps: int) -> None:
     optimizer = training.recipe.optimizer.build(learner)
     world = World.joined(torch.device("cpu"))
     batch = next(batches(training, world, watched=lambda step: False))
-    begun = time.perf_counter()
-    for _ in range(steps):
+    for step in range(GROUP_WARM_UP + GROUP_STEPS // 2):
+        if step == GROUP_WARM_UP:
+            begun = time.perf_counter()
         bare_step(model, learner, optimizer, batch)
-    seconds = time.perf_counter() - begun
     if world.first:
-        print(json.dumps(GROUP_BATCH * steps / seconds), flush=True)
+        print(json.dumps(GROUP_BATCH * (GROUP_STEPS // 2) / (time.perf_counter() - begun)), flush=True)
     dist.destroy_process_group()
 
 
@@ -272,17 +330,21 @@ def measure(methods: list[str], quick: bool) -> dict[str, float]:
     """All figures."""
     found: dict[str, float] = {}
     for size, method in itertools.product((32,) if quick else (32, 224), methods):
-        batch, steps = (4, 2) if quick else (BATCH_IMAGES[size], 20)
-        for name, value in apart(method, size, batch, steps).items():
+        batch = 4 if quick else BATCH_IMAGES[size]
+        for name, value in apart(method, size, batch, quick).items():
             found[f"{method}_{name}" + ("" if size == 32 else f"_{size}")] = value
-        print(f"{method} at {size} px", {name: round(value, 3) for name, value in found.items() if method in name})
+        print(
+            f"{method} at {size} px",
+            {name: round(value, 3) for name, value in found.items() if name.startswith(method)},
+        )
     if "classify" in methods:
         found["online_knn_share_of_step"] = max(value for name, value in found.items() if "online_knn" in name)
     found["augmentation_share_of_step"] = max(value for name, value in found.items() if "augmentation_share" in name)
     if quick:
         return found
-    found["ddp2_images_per_s"] = group_images_per_s(60)
-    found["torchrun2_images_per_s"] = torchrun_images_per_s(60)
+    before = torchrun_images_per_s()
+    found["ddp2_images_per_s"] = group_images_per_s()
+    found["torchrun2_images_per_s"] = harmonic_mean([before, torchrun_images_per_s()])
     found["ddp2_share_of_torchrun"] = found["ddp2_images_per_s"] / found["torchrun2_images_per_s"]
     return found
 
@@ -295,10 +357,10 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     parser.add_argument("--methods", help="some of " + ", ".join(METHODS))
-    parser.add_argument(MEMBER, type=int, default=0, metavar="STEPS", help=argparse.SUPPRESS)
+    parser.add_argument(MEMBER, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.torchrun_member:
-        torchrun_member(options.torchrun_member)
+        torchrun_member()
         return
     methods = options.methods.split(",") if options.methods else list(QUICK if options.quick else METHODS)
     unknown = [method for method in methods if method not in METHODS]
