@@ -266,7 +266,7 @@ def group_images_per_s() -> float:
         store, placement = Store(folder), Placement(cpus=2, workers=2, dashboard=False, retries=0)
         with runtime.cluster(placement), mock.patch.object(group, "_member", stamped_member(f"{folder}/{STAMPS}")):
             assert not render(store, run.stored(stream=False)), "images are drawn"
-            group.pretrain_in_group(run.pretrain, store, placement)
+            group.train_in_group(run.pretrain, store, placement)
         stamps = json.loads(Path(folder, STAMPS).read_text())
     (first_images, first_s), (last_images, last_s) = stamps[0], stamps[-1]
     return float((last_images - first_images) / (last_s - first_s))

@@ -181,7 +181,7 @@ def stream_step_share(steps: int, repeats: int, cpus: int) -> float:
 
     torch.set_num_threads(cpus)
     population = Population.of(OnePFrac(), 0)
-    stream = Stream(population, 1_000)
+    stream = Stream(population, 1_000, Store("results"))
     index_N = np.arange(len(stream))
     samples = stream.draw(index_N, 0 * index_N)
     stored = Images(image_NHWC=samples.image_BHWC, label_N=samples.label_B, classes=stream.classes)

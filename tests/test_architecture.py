@@ -27,6 +27,7 @@ LEVELS = {
     "recipes": 1,
     "scaling": 1,
     "pretrain": 2,
+    "adapt": 3,
     "evaluations": 3,
     "study": 4,
     "cluster": 5,
@@ -36,6 +37,7 @@ LEVELS = {
 ONLY_IN_CLUSTER = {"ray", "optuna"}
 NEVER_IN = {"core": {"torch", "timm"}, "scaling": {"torch", "timm"}, "study": {"torch", "timm"}}
 HEAVY = {"torch", "torchvision", "timm", "kornia", "sklearn", "matplotlib", "numba", "ray", "optuna", "scipy", "pandas"}
+HEAVY |= {"diffusers", "peft", "transformers"}
 LIGHT_MODULES = ("study.study", "study.plan", "study.files", "cli", "commands.studies", "cluster.placement")
 
 FILE_LINES, FUNCTION_LINES, LOOP_LINES = 400, 60, 80

@@ -29,10 +29,10 @@ def test_two_workers_have_the_loss_curve_of_one(tiny, store, tmp_path):
 
 @pytest.mark.slow
 def test_a_failure_in_a_worker_is_raised_as_what_it_was(tiny, store):
-    from scaleback.cluster.group import pretrain_in_group
+    from scaleback.cluster.group import train_in_group
     from scaleback.core.errors import DivergedError
 
     run = tiny.base.replace({"recipe.optimizer": {"kind": "sgd", "lr": 1e30, "weight_decay": 0.0}})
     render(store, run.stored(stream=False))
     with pytest.raises(DivergedError, match="loss nan after"):
-        pretrain_in_group(run.pretrain, store, Placement(workers=2, retries=0))
+        train_in_group(run.pretrain, store, Placement(workers=2, retries=0))

@@ -5,7 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
+from scaleback.adapt.run import learn
 from scaleback.core.errors import InputError
+from scaleback.core.store import Store
 from scaleback.sources import REAL_SOURCES, SOURCES
 from scaleback.sources.base import UNLABELLED
 from scaleback.sources.population import Population, load_images, missing_blocks, render_block
@@ -32,12 +34,20 @@ def count(source):
 
 
 @pytest.fixture(scope="module")
-def samples(source, count):
-    return source.open(3)(np.arange(count))
+def learnt(source, scratch):
+    """A store with what the source must have learnt."""
+    store = Store(scratch / "learnt")
+    learn(source, 3, store)
+    return store
 
 
-def test_an_image_depends_on_its_index_only(source, samples, count):
-    again = source.open(3)
+@pytest.fixture(scope="module")
+def samples(source, count, learnt):
+    return source.open_with(3, learnt)(np.arange(count))
+
+
+def test_an_image_depends_on_its_index_only(source, samples, count, learnt):
+    again = source.open_with(3, learnt)
     for index in (count - 1, 0):
         alone = again(np.array([index]))
         difference = abs(alone.image_BHWC[0].astype(int) - samples.image_BHWC[index])
@@ -47,8 +57,8 @@ def test_an_image_depends_on_its_index_only(source, samples, count):
             np.testing.assert_array_equal(alone.facts[name][0], value[index])
 
 
-def test_order_within_a_batch_does_not_matter(source, samples, count):
-    backwards = source.open(3)(np.arange(count)[::-1].copy())
+def test_order_within_a_batch_does_not_matter(source, samples, count, learnt):
+    backwards = source.open_with(3, learnt)(np.arange(count)[::-1].copy())
     assert (backwards.image_BHWC[::-1] == samples.image_BHWC).all()
 
 
@@ -88,7 +98,8 @@ def test_facts_have_one_row_an_image(samples, count):
     assert all(len(value) == count for value in samples.facts.values())
 
 
-def test_blocks_give_back_what_was_made(source, samples, count, store):
+def test_blocks_give_back_what_was_made(source, samples, count, learnt):
+    store = learnt
     population = Population.of(source, 3)
     for block in missing_blocks(store, population, count):
         render_block(store, population, block)

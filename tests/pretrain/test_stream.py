@@ -116,8 +116,8 @@ def test_a_plan_renders_nothing_that_is_streamed(store):
     assert {population.source.short for population, _ in plan_study(fresh, store).images.values()} == {"digits"}
 
 
-def test_a_stream_has_the_length_and_the_classes_of_its_images():
-    stream = Stream(Population.of(FRACTAL, 0), 7)
+def test_a_stream_has_the_length_and_the_classes_of_its_images(store):
+    stream = Stream(Population.of(FRACTAL, 0), 7, store)
     assert (len(stream), stream.classes) == (7, 7)
 
 

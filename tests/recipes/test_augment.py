@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scaleback.recipes import Augmentation, RandAugment
-from scaleback.recipes.augment import Augmenter, affine_grid, gray, normalise, resample, resize
+from scaleback.recipes.augment import Augmenter, affine_grid, gray, normalise, resample, resize, turn_hue
 from scaleback.torchvision_operators import declare
 
 declare()  # before torchvision
@@ -344,3 +344,27 @@ def test_a_large_image_is_sampled_finely_enough_to_miss_no_pixel():
     image[:, :, ::4, ::4] = 255
     made = views(Augmentation(**SQUARE, **RAW), image, image_px=16)
     assert made.flatten().tolist() == pytest.approx([1 / 16] * 256, abs=1e-5)
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.1, -0.25, 0.5])
+def test_hue_is_turned_as_colorsys_would(turn):
+    image = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    image[0, :, 0, 0], image[0, :, 0, 1], image[0, :, 0, 2] = 0.3, 0.0, torch.tensor([1.0, 0.0, 1.0])
+    found = turn_hue(image, torch.tensor([turn, turn / 2]))
+    for picture, angle in ((0, turn), (1, turn / 2)):
+        for row in range(6):
+            for column in range(6):
+                hue, saturation, value = colorsys.rgb_to_hsv(*image[picture, :, row, column].tolist())
+                expected = colorsys.hsv_to_rgb((hue + angle) % 1, saturation, value)
+                assert found[picture, :, row, column].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_change_by_chance_is_that_of_the_whole_batch():
+    spec = Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.5, gray_chance=0.5, blur_chance=0.5)
+    image = torch.randint(0, 256, (16, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    augment = Augmenter(spec, seed=0, view=0, image_px=24, device=torch.device("cpu"))
+    index = np.arange(16)
+    whole = augment(image, index, 0 * index)
+    for one in index:
+        alone = augment(image[one : one + 1], index[one : one + 1], 0 * index[:1])
+        torch.testing.assert_close(alone[0], whole[one], atol=1e-5, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Pre-training by several workers: a Ray Train worker group with DDP."""
+"""Training by several workers: a Ray Train worker group with DDP."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import uuid
 from typing import Any
 
 from scaleback.cluster.placement import Placement
+from scaleback.cluster.worker import TrainingStage, verb_of
 from scaleback.core.errors import RunError, ScalebackError
 from scaleback.core.store import Store
-from scaleback.pretrain.spec import Pretrain
 
 REPORTED_ROWS = 10
 """Every tenth row of the curve goes to Tune: a report of a group is a barrier that costs a tenth of a second."""
 
 
-def pretrain_in_group(spec: Pretrain, store: Store, placement: Placement) -> None:
-    """Run one pre-training with ``placement.workers`` workers. They resume from our checkpoints; Train keeps none.
+def train_in_group(spec: TrainingStage, store: Store, placement: Placement) -> None:
+    """Run one training with ``placement.workers`` workers. They resume from our checkpoints; Train keeps none.
 
     Raises:
         RunError: the group failed more often than the placement allows.
@@ -31,7 +31,7 @@ def pretrain_in_group(spec: Pretrain, store: Store, placement: Placement) -> Non
     name = f"{spec.slug}-{uuid.uuid4().hex[:8]}"
     trainer = TorchTrainer(
         _member,
-        train_loop_config={"spec": spec.plain(), "store": store, "placement": placement},
+        train_loop_config={"verb": verb_of(spec), "spec": spec.plain(), "store": store, "placement": placement},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=placement.workers, use_gpu=use_gpu, resources_per_worker=resources, placement_strategy="PACK"
@@ -65,9 +65,9 @@ def _member(config: dict[str, Any]) -> None:
         nonlocal rows
         rows += 1
         if rows % REPORTED_ROWS == 0:
-            ray.train.report({"stage": "pretrain", **row})
+            ray.train.report({"stage": config["verb"], **row})
 
-    run_stage("pretrain", config["spec"], config["store"], config["placement"], report)
+    run_stage(config["verb"], config["spec"], config["store"], config["placement"], report)
 
 
 def _callbacks() -> list[Any]:
@@ -80,7 +80,7 @@ def _callbacks() -> list[Any]:
         return []
 
 
-def _cause(error: Exception, spec: Pretrain) -> Exception:
+def _cause(error: Exception, spec: TrainingStage) -> Exception:
     """What a worker raised, if it was one of ours."""
     for failure in getattr(error, "worker_failures", {}).values():
         cause = getattr(failure, "cause", failure)

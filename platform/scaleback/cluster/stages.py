@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from scaleback.cluster import failures
-from scaleback.cluster.group import pretrain_in_group
+from scaleback.cluster.group import train_in_group
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.render import render
-from scaleback.cluster.worker import at_most_every, run_stage
+from scaleback.cluster.worker import Stage, at_most_every, run_stage, verb_of
 from scaleback.core.errors import RunError
 from scaleback.core.store import Store
 from scaleback.evaluations.run import Evaluate
-from scaleback.pretrain.spec import Pretrain
+from scaleback.sources.population import Population
 from scaleback.study.run import Run
 
 Report = Callable[[dict[str, Any]], None]
@@ -30,7 +30,7 @@ REPORT_EVERY_S = 1.0
 def complete(
     run: Run, store: Store, placement: Placement, report: Report = lambda row: None, *, retry: bool = False
 ) -> None:
-    """Do what is missing of a run: render, pre-train, evaluate.
+    """Do what is missing of a run: adapt generators, render, pre-train, evaluate.
 
     Args:
         run: the run.
@@ -45,36 +45,43 @@ def complete(
     missing = [spec for spec in run.evaluates if store.manifest(spec.address, spec) is None]
     if not missing:
         return
-    stored = run.stored(stream=placement.streams)
-    for population, _ in stored:
-        failures.refuse_failed(store, population.address, retry)
-    for error in render(store, stored).values():
-        raise error
+    for stage in run.learnt:
+        if store.manifest(stage.address, stage) is None:
+            _draw(store, [(stage.population, stage.images)], retry)
+            _once(stage, store, placement, report, retry)
+    _draw(store, run.stored(stream=placement.streams), retry)
     if run.pretrain is not None:
         _once(run.pretrain, store, placement, report, retry)
     for spec in missing:
         _once(spec, store, placement, report, retry)
 
 
-def _once(spec: Pretrain | Evaluate, store: Store, placement: Placement, report: Report, retry: bool) -> None:
+def _draw(store: Store, wanted: list[tuple[Population, int]], retry: bool) -> None:
+    for population, _ in wanted:
+        failures.refuse_failed(store, population.address, retry)
+    for error in render(store, wanted).values():
+        raise error
+
+
+def _once(spec: Stage, store: Store, placement: Placement, report: Report, retry: bool) -> None:
     """Compute an artifact unless it is there, or is being made elsewhere."""
     if store.manifest(spec.address, spec) is not None:
         return
     with store.lease(spec.address), failures.recorded(store, spec.address, retry):
         if store.manifest(spec.address, spec) is not None:
             return
-        if isinstance(spec, Pretrain) and placement.workers > 1:
-            pretrain_in_group(spec, store, placement)
+        if not isinstance(spec, Evaluate) and placement.workers > 1:
+            train_in_group(spec, store, placement)
         else:
             _as_task(spec, store, placement, report)
 
 
-def _as_task(spec: Pretrain | Evaluate, store: Store, placement: Placement, report: Report) -> None:
+def _as_task(spec: Stage, store: Store, placement: Placement, report: Report) -> None:
     """Run a stage as one Ray task that streams its progress; if its process dies, start it again where it was."""
     import ray
     from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
-    verb = "pretrain" if isinstance(spec, Pretrain) else "evaluate"
+    verb = verb_of(spec)
     task = ray.remote(_stage).options(
         num_cpus=placement.cpus_per_worker,
         num_gpus=placement.gpus_per_worker,

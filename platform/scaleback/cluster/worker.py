@@ -4,39 +4,49 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from scaleback.cluster.placement import Placement
 from scaleback.core.store import Store
 from scaleback.evaluations.run import Evaluate, run_evaluate
 from scaleback.pretrain.spec import Pretrain
+from scaleback.sources.learnt import Adapted, Trained
 
+TrainingStage: TypeAlias = Trained | Adapted | Pretrain
+Stage: TypeAlias = TrainingStage | Evaluate
+VERBS: Mapping[str, type[Stage]] = {
+    "generator": Trained,
+    "adapt": Adapted,
+    "pretrain": Pretrain,
+    "evaluate": Evaluate,
+}
 Report = Callable[[dict[str, Any]], None]
 
 
+def verb_of(stage: Stage) -> str:
+    """The first part of its address."""
+    return stage.address.partition("/")[0]
+
+
 def run_stage(verb: str, plain: dict[str, Any], store: Store, placement: Placement, report: Report) -> None:
-    """Run ``pretrain`` or ``evaluate`` in this process, alone or as a member of its process group."""
+    """Run a stage in this process, alone or as a member of its process group."""
     import torch
 
+    from scaleback.adapt.run import run_learning
     from scaleback.pretrain.run import run_pretrain
     from scaleback.pretrain.world import World
 
     torch.set_num_threads(placement.cpus_per_worker)
     world = World.joined(_device())
-    if verb == "pretrain":
-        run_pretrain(
-            Pretrain.parse(plain),
-            store,
-            world,
-            stream=placement.streams,
-            checkpoint_every_s=placement.checkpoint_every_s,
-            report=report,
-        )
-    else:
-        run_evaluate(
-            Evaluate.parse(plain), store, world, checkpoint_every_s=placement.checkpoint_every_s, report=report
-        )
+    spec, every_s = VERBS[verb].parse(plain), placement.checkpoint_every_s
+    match spec:
+        case Pretrain():
+            run_pretrain(spec, store, world, stream=placement.streams, checkpoint_every_s=every_s, report=report)
+        case Evaluate():
+            run_evaluate(spec, store, world, checkpoint_every_s=every_s, report=report)
+        case _:
+            run_learning(spec, store, world, checkpoint_every_s=every_s, report=report)
 
 
 def _device() -> Any:

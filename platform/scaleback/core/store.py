@@ -66,6 +66,12 @@ class Store:
             self.root = os.path.abspath(self.root)
             self._fs, self._base, self.local = arrow_fs.LocalFileSystem(), self.root, True
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Store) and other.root == self.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.root,)
 

@@ -111,7 +111,7 @@ def train(
 
         row_due = watch.due(step + 1)
         learner.before_step(step / recipe.steps)
-        gradient_norm = _clip(learner, recipe) if recipe.clip_norm or row_due else math.nan
+        gradient_norm = _clip(learner, recipe, row_due=row_due)
         optimizer.step()
         optimizer.zero_grad()
         learner.after_step((step + 1) / recipe.steps)
@@ -272,13 +272,18 @@ def _precision(recipe: Recipe, world: World) -> torch.autocast:
     return torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
 
 
-def _clip(learner: nn.Module, recipe: Recipe) -> float:
-    """Clip the gradient, as a whole or each parameter's; returns the norm of the whole before."""
-    norm = math.inf if recipe.clip_norm is None or recipe.clip_each else recipe.clip_norm
-    whole = float(nn.utils.clip_grad_norm_(learner.parameters(), norm))
-    if recipe.clip_each and recipe.clip_norm is not None:
-        for parameter in learner.parameters():
-            nn.utils.clip_grad_norm_(parameter, recipe.clip_norm)
+def _clip(learner: nn.Module, recipe: Recipe, *, row_due: bool) -> float:
+    """Clip the gradient, as a whole or each parameter's; returns the norm of the whole before, NaN where not needed."""
+    if not (row_due or recipe.clip_norm):
+        return math.nan
+    gradients = [parameter.grad for parameter in learner.parameters() if parameter.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients))
+    whole = float(torch.linalg.vector_norm(norms))
+    if recipe.clip_norm is not None:
+        held = norms.tolist() if recipe.clip_each else [whole] * len(gradients)
+        for gradient, norm in zip(gradients, held, strict=True):
+            if norm > recipe.clip_norm:
+                gradient.mul_(recipe.clip_norm / (norm + 1e-6))  # torch's own safeguard
     return whole
 
 

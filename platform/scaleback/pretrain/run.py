@@ -50,7 +50,9 @@ def run_pretrain(
     """
     begun = time.perf_counter()
     streamed = stream or spec.population.source.fresh
-    images = Stream(spec.population, spec.images) if streamed else load_images(store, spec.population, spec.images)
+    images = (
+        Stream(spec.population, spec.images, store) if streamed else load_images(store, spec.population, spec.images)
+    )
     training = _training(spec, images)
     checkpoints = Checkpoints(store, spec.address, spec, checkpoint_every_s)
     ready = time.perf_counter()

@@ -7,6 +7,8 @@ a picture does not change with its batch, its worker or its device (up to the de
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +29,9 @@ ERASE_AREA = (0.02, 1 / 3)
 ERASE_RATIO = (0.3, 1 / 0.3)
 """timm's RandomErasing: area and aspect ratio of the box."""
 MOST_SUPERSAMPLING = 4
+
+Change: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""What is done to some images, with their draws."""
 
 
 class Augmenter:
@@ -88,30 +93,52 @@ class Augmenter:
         return max(1, min(MOST_SUPERSAMPLING, math.ceil(step - 1e-6)))
 
     def _colour(self, view_BCHW: Tensor, counter_B: NDArray[np.int64]) -> Tensor:
-        from kornia.enhance import adjust_hue
+        spec = self._spec
+        draw = torch.from_numpy(seeds.uniform(self._keys["colour"], counter_B, COLOUR_SLOTS)).float().T
+        view = (
+            self._changed(view_BCHW, draw[4] < spec.jitter_chance, draw, self._jitter)
+            if any(spec.jitter)
+            else view_BCHW
+        )
+        view = self._changed(view, draw[5] < spec.gray_chance, draw, lambda image, _: gray(image).expand_as(image))
+        view = self._changed(view, draw[7] < spec.blur_chance, draw, self._blur)
+        return self._changed(
+            view, draw[8] < spec.solarize_chance, draw, lambda image, _: torch.where(image >= 0.5, 1 - image, image)
+        )
+
+    def _changed(self, view_BCHW: Tensor, chosen_B: Tensor, draw_KB: Tensor, change: Change) -> Tensor:
+        """Views with the chosen ones changed, and only these computed; who is chosen is known on the CPU."""
+        if not chosen_B.any():
+            return view_BCHW
+        if chosen_B.all():
+            return change(view_BCHW, draw_KB.to(self._device))
+        rows = chosen_B.nonzero()[:, 0]
+        on_device = rows.to(self._device)
+        changed = change(view_BCHW[on_device], draw_KB[:, rows].to(self._device))
+        return view_BCHW.index_copy(0, on_device, changed)
+
+    def _jitter(self, view_BCHW: Tensor, draw_KB: Tensor) -> Tensor:
+        jitter = self._spec.jitter
+        lows = [max(0.0, 1 - strength) for strength in jitter[:3]]  # a negative factor would invert
+        factor = [
+            low + (1 + strength - low) * draw_KB[slot]
+            for slot, (low, strength) in enumerate(zip(lows, jitter, strict=False))
+        ]
+        view = (view_BCHW * _cast(factor[0])).clamp(0, 1)
+        view = _blend(gray(view).mean((1, 2, 3), keepdim=True), view, factor[1])
+        view = _blend(gray(view), view, factor[2])
+        if jitter[3] and view_BCHW.shape[1] == 3:
+            view = turn_hue(view, jitter[3] * (2 * draw_KB[3] - 1))
+        return view
+
+    def _blur(self, view_BCHW: Tensor, draw_KB: Tensor) -> Tensor:
         from kornia.filters import gaussian_blur2d
 
-        spec, draw = self._spec, self._draw("colour", counter_B, COLOUR_SLOTS).T
-        lows = [max(0.0, 1 - strength) for strength in spec.jitter[:3]]  # a negative factor would invert
-        factor = [
-            low + (1 + strength - low) * draw[slot]
-            for slot, (low, strength) in enumerate(zip(lows, spec.jitter, strict=False))
-        ]
-        jittered = (view_BCHW * _cast(factor[0])).clamp(0, 1)
-        jittered = _blend(gray(jittered).mean((1, 2, 3), keepdim=True), jittered, factor[1])
-        jittered = _blend(gray(jittered), jittered, factor[2])
-        if spec.jitter[3] and view_BCHW.shape[1] == 3:
-            jittered = adjust_hue(jittered, 2 * math.pi * spec.jitter[3] * (2 * draw[3] - 1))
-        view = torch.where(_cast(draw[4]) < spec.jitter_chance, jittered, view_BCHW)
-        view = torch.where(_cast(draw[5]) < spec.gray_chance, gray(view).expand_as(view), view)
-        if spec.blur_chance:
-            low, high = spec.blur_sigma_px
-            sigma = low + (high - low) * draw[6]
-            reach = 2 * math.ceil(2 * high) + 1
-            blurred = gaussian_blur2d(view, (reach, reach), torch.stack([sigma, sigma], dim=1))
-            view = torch.where(_cast(draw[7]) < spec.blur_chance, blurred, view)
-        solarized = torch.where(view >= 0.5, 1 - view, view)
-        return torch.where(_cast(draw[8]) < spec.solarize_chance, solarized, view)
+        low, high = self._spec.blur_sigma_px
+        sigma = low + (high - low) * draw_KB[6]
+        reach = 2 * math.ceil(2 * high) + 1
+        blurred: Tensor = gaussian_blur2d(view_BCHW, (reach, reach), torch.stack([sigma, sigma], dim=1))
+        return blurred
 
     def _erase(self, view_BCHW: Tensor, counter_B: NDArray[np.int64]) -> Tensor:
         assert self._noise is not None
@@ -166,6 +193,18 @@ def gray(image_BCHW: Tensor) -> Tensor:
         return image_BCHW
     weight = torch.tensor([0.299, 0.587, 0.114], device=image_BCHW.device, dtype=image_BCHW.dtype)
     return (image_BCHW * weight[:, None, None]).sum(1, keepdim=True)
+
+
+def turn_hue(image_BCHW: Tensor, turn_B: Tensor) -> Tensor:
+    """Colours of [0, 1] with another hue, in HSV; ``turn_B`` in turns of the circle (Smith, 1978)."""
+    red, green, blue = image_BCHW.unbind(1)
+    most, least = image_BCHW.amax(1), image_BCHW.amin(1)
+    chroma = most - least
+    share = 1 / chroma.clamp(min=1e-12)
+    sixth = torch.where(most == green, (blue - red) * share + 2, (red - green) * share + 4)
+    sixth = torch.where(most == red, (green - blue) * share, sixth) + 6 * turn_B[:, None, None]
+    places = [(sixth + start).remainder(6) for start in (5, 3, 1)]
+    return torch.stack([most - chroma * torch.minimum(at, 4 - at).clamp(0, 1) for at in places], dim=1)
 
 
 def _blend(other: Tensor, image_BCHW: Tensor, factor_B: Tensor) -> Tensor:

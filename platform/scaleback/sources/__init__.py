@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from scaleback.core.spec import variants
 from scaleback.sources.base import Source
 from scaleback.sources.dead_leaves import DeadLeaves
+from scaleback.sources.diffusion import Diffusion
 from scaleback.sources.exfractaldb import OFDB3D, ExFractalDB
 from scaleback.sources.folder import Folder
 from scaleback.sources.fractal_scenes import MultiClassFractals, MultiInstanceFractals
 from scaleback.sources.fractaldb import OFDB, FractalDB
+from scaleback.sources.generators import Embedded
 from scaleback.sources.mixture import Mixture
 from scaleback.sources.moire import Moire
 from scaleback.sources.named import Digits, FashionMNIST, HuggingFace, Torchvision
@@ -52,6 +54,7 @@ SOURCES: Mapping[str, type[Source]] = {
     "dead-leaves": DeadLeaves,
     "moire": Moire,
     "mixture": Mixture,
+    "diffusion": Diffusion,
     **REAL_SOURCES,
 }
 
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
 else:
     AnySource = variants(SOURCES)
     AnyRealSource = variants(REAL_SOURCES)
-    Mixture.model_rebuild(_types_namespace={"AnySource": AnySource})
+    for holder in (Embedded, Diffusion, Mixture):
+        holder.model_rebuild(_types_namespace={"AnySource": AnySource})
 
 __all__ = ["REAL_SOURCES", "SOURCES", "AnyRealSource", "AnySource", "RealSource", "Source"]

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scaleback.core.spec import Spec
+
+if TYPE_CHECKING:
+    from scaleback.core.store import Store
+    from scaleback.sources.learnt import Adapted, Trained
 
 # Shapes: B images of a batch, N images of a population, H rows, W columns, C channels.
 
@@ -135,6 +139,14 @@ class Source(Spec, ABC):
     @abstractmethod
     def open(self, seed: int) -> Reader:
         """Load what is needed to make images. Heavy imports happen here and nowhere earlier."""
+
+    def learnt(self, seed: int) -> list[Trained | Adapted]:
+        """What must be in the store before it can be opened, in order."""
+        return []
+
+    def open_with(self, seed: int, store: Store) -> Reader:
+        """The same, where what it learnt lies in a store."""
+        return self.open(seed)
 
     def origin(self) -> str | None:
         """A digest of the files behind the source, part of the identity of what is read from them; None if made."""

@@ -16,7 +16,9 @@ from scaleback.core.errors import Refusal, refusal
 from scaleback.sources.base import UNLABELLED, Reader, Samples, Source
 
 if TYPE_CHECKING:
+    from scaleback.core.store import Store
     from scaleback.sources import AnySource  # a union over the registry, which lists this class too
+    from scaleback.sources.learnt import Adapted, Trained
 
 MOST_IMAGES = 10**12
 """No total is larger: where a part is hardly drawn from, it sets no bound."""
@@ -98,8 +100,18 @@ class Mixture(Source):
         """How many of the first ``images`` come from ``second``."""
         return int(np.floor(images * self.share + 1e-9))
 
+    def learnt(self, seed: int) -> list[Trained | Adapted]:
+        return [stage for part in self._parts for stage in part.learnt(part.population_seed(seed))]
+
     def open(self, seed: int) -> MixtureReader:
-        return MixtureReader(self, seed)
+        return MixtureReader(self, *(part.open(part.population_seed(seed)) for part in self._parts))
+
+    def open_with(self, seed: int, store: Store) -> MixtureReader:
+        return MixtureReader(self, *(part.open_with(part.population_seed(seed), store) for part in self._parts))
+
+    @property
+    def _parts(self) -> tuple[Source, Source]:
+        return self.first, self.second
 
     @classmethod
     def example(cls, scratch: Path) -> Self:
@@ -114,12 +126,8 @@ class Mixture(Source):
 class MixtureReader:
     """Sends each index to the part it belongs to."""
 
-    def __init__(self, spec: Mixture, seed: int) -> None:
-        self._spec = spec
-        self._parts: tuple[Reader, Reader] = (
-            spec.first.open(spec.first.population_seed(seed)),
-            spec.second.open(spec.second.population_seed(seed)),
-        )
+    def __init__(self, spec: Mixture, first: Reader, second: Reader) -> None:
+        self._spec, self._parts = spec, (first, second)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -100,9 +100,9 @@ class Images:
 class Stream:
     """The first n images of a population, drawn whenever they are asked for; none is stored."""
 
-    def __init__(self, population: Population, images: int) -> None:
+    def __init__(self, population: Population, images: int, store: Store) -> None:
         self._population, self._images = population, images
-        self._reader = reader(population)
+        self._reader = reader(population, store)
         self.classes = population.source.classes(images)
 
     def __len__(self) -> int:
@@ -136,9 +136,9 @@ def missing_blocks(store: Store, population: Population, images: int) -> list[Bl
 
 
 @lru_cache(maxsize=8)
-def reader(population: Population) -> Reader:
+def reader(population: Population, store: Store) -> Reader:
     """The opened source; kept, since what it finds out (a base system, categories) serves all its blocks."""
-    return population.source.open(population.seed)
+    return population.source.open_with(population.seed, store)
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def drawn_block(store: Store, population: Population, block: Block) -> Iterator[
         RenderError: an image cannot be drawn.
     """
     begun = time.perf_counter()
-    address, open_reader = population.block_address(block.number), reader(population)
+    address, open_reader = population.block_address(block.number), reader(population, store)
     # Little at a time: memory that is used again is many times faster than memory that is new.
     together = max(1, BATCH_BYTES // population.source.image_bytes)
     starts = range(block.start, block.stop, together)

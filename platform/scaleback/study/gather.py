@@ -102,7 +102,7 @@ def _first_images(store: Store, pretrain: Pretrain) -> NDArray[np.uint8] | None:
         return load_images(store, pretrain.population, count).image_NHWC
     if store.manifest(pretrain.address, pretrain) is None:
         return None
-    return Stream(pretrain.population, count).draw(np.arange(count), np.zeros(count, np.int64)).image_BHWC
+    return Stream(pretrain.population, count, store).draw(np.arange(count), np.zeros(count, np.int64)).image_BHWC
 
 
 def _made() -> str:

@@ -16,6 +16,7 @@ from scaleback.objectives import AnyObjective
 from scaleback.pretrain.spec import Pretrain, refuse_impossible
 from scaleback.recipes import PretrainRecipe
 from scaleback.sources import AnySource
+from scaleback.sources.learnt import Adapted, Trained
 from scaleback.sources.population import Population
 
 MOST_IMAGES = 1_000_000_000
@@ -93,6 +94,13 @@ class Run(Spec):
             )
             for evaluation in self.evaluations
         )
+
+    @property
+    def learnt(self) -> list[Trained | Adapted]:
+        """What generators must have learnt before images are drawn, in order."""
+        if self.pretrain is None:
+            return []
+        return self.source.learnt(self.pretrain.population.seed)
 
     def verify(self) -> None:
         """Look at the files behind the sources.

@@ -1,0 +1,1 @@
+"""How generators learn: from nothing, and from some real images."""

@@ -1,0 +1,148 @@
+"""A generator's training, from images on storage to weights on storage; by the loop that pre-trains backbones."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as save_tensors
+
+import scaleback.sources.diffusing
+from scaleback.adapt.learner import AdaptingLearner, DenoisingLearner
+from scaleback.core import seeds
+from scaleback.core.store import Manifest, Store
+from scaleback.pretrain.checkpoint import Checkpoints
+from scaleback.pretrain.loop import Training, train
+from scaleback.pretrain.run import CURVE
+from scaleback.pretrain.state import Row, TrainState
+from scaleback.pretrain.world import World
+from scaleback.recipes import Augmentation, Recipe
+from scaleback.recipes.optimizers import AdamW
+from scaleback.sources.base import Source
+from scaleback.sources.diffusing.lora import lora_file
+from scaleback.sources.diffusing.opened import LORA, PARTS, WEIGHTS, load_trained
+from scaleback.sources.diffusing.reader import guide_of
+from scaleback.sources.generators import Schedule
+from scaleback.sources.learnt import Adapted, Trained
+from scaleback.sources.population import Images, load_images, missing_blocks, render_block
+
+SHIPPED = Path(scaleback.sources.diffusing.__file__).parent / "weights"
+"""Weights that come with the package, by the slug of their generator."""
+
+
+def run_learning(
+    spec: Trained | Adapted,
+    store: Store,
+    world: World,
+    *,
+    checkpoint_every_s: float = 60.0,
+    report: Callable[[Row], None] = lambda row: None,
+) -> Manifest | None:
+    """Train and publish ``generator/<slug>`` or ``adapt/<slug>``. Only worker 0 gets it back.
+
+    Weights of a generator that comes with the package are published as they are.
+
+    Raises:
+        DivergedError: the loss was not finite.
+        IntegrityError: the images are not all there, or damaged.
+    """
+    begun = time.perf_counter()
+    if isinstance(spec, Trained) and (shipped := SHIPPED / f"{spec.generator.slug}.safetensors").exists():
+        if not world.first:
+            return None
+        record: dict[str, Any] = {"shipped": True}
+        return store.publish(spec.address, {WEIGHTS: shipped.read_bytes()}, spec=spec, record=record)
+    images = load_images(store, spec.population, spec.images)
+    training = _training(spec, images, store)
+    checkpoints = Checkpoints(store, spec.address, spec, checkpoint_every_s)
+    state = train(training, world, checkpoints=checkpoints, report=report)
+    if not world.first:
+        return None
+    manifest = store.publish(
+        spec.address,
+        {**_files(spec, state), CURVE: json.dumps(state.rows, sort_keys=True).encode()},
+        spec=spec,
+        record={
+            "images_seen": state.step * training.recipe.batch_images,
+            "watched": state.rows[-1],
+            "workers": world.size,
+            "threads": torch.get_num_threads(),
+            "train_s": time.perf_counter() - begun,
+        },
+    )
+    checkpoints.clear()
+    return manifest
+
+
+def learn(source: Source, seed: int, store: Store, report: Callable[[Row], None] = lambda row: None) -> None:
+    """Do in this process what a source must have learnt before it can be opened, and is not there yet.
+
+    Args:
+        source: the source.
+        seed: it is to be opened with.
+        store: where it goes.
+        report: called with rows of the curves.
+    """
+    for stage in source.learnt(seed):
+        with store.lease(stage.address):
+            if store.manifest(stage.address, stage) is None:
+                for block in missing_blocks(store, stage.population, stage.images):
+                    render_block(store, stage.population, block)
+                device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+                run_learning(stage, store, World(device=device), report=report)
+
+
+def _training(spec: Trained | Adapted, images: Images, store: Store) -> Training:
+    learner: DenoisingLearner
+    if isinstance(spec, Trained):
+        schedule, seed, told = spec.generator.schedule, spec.generator.seed, spec.generator.labels
+        diffuser = spec.generator.build(classes=(images.classes or 0) if told else 0)
+        guide = guide_of(diffuser, images.image_NHWC, images.label_N, kind="image", images=1, seed=seed)
+        learner = DenoisingLearner(diffuser, schedule, guide, labels=told, hides=True)
+    else:
+        schedule, seed = spec.adaptation.schedule, spec.seed
+        diffuser = spec.generator.build(classes=images.classes or 0)
+        if (before := spec.trained) is not None:
+            load_trained(diffuser, store, before)
+        guide = guide_of(
+            diffuser, images.image_NHWC, images.label_N, kind=spec.guidance, images=spec.guidance_images, seed=seed
+        )
+        generator = torch.Generator().manual_seed(seeds.key("low rank", seed) >> 1)
+        learner = AdaptingLearner(diffuser, spec.adaptation, guide, generator=generator)
+    height, _, channels = images.image_NHWC.shape[1:]
+    return Training(
+        learner=learner,
+        views=_recipe(schedule).views,
+        images=images,
+        image_px=height,
+        channels=channels,
+        recipe=_recipe(schedule),
+        seed=seed,
+    )
+
+
+def _recipe(schedule: Schedule) -> Recipe:
+    return Recipe(
+        budget_images=schedule.budget_images,
+        batch_images=schedule.batch_images,
+        optimizer=AdamW(lr=schedule.lr, weight_decay=schedule.weight_decay),
+        schedule="constant",
+        warmup_images=schedule.warmup_images,
+        views=(Augmentation(flip_horizontal=schedule.flip),),  # scaled to [-1, 1]
+        clip_norm=schedule.clip_norm,
+        ema=schedule.ema,
+        precision=schedule.precision,
+    )
+
+
+def _files(spec: Trained | Adapted, state: TrainState) -> dict[str, bytes]:
+    weights = state.weights("diffuser.")
+    if isinstance(spec, Trained):
+        return {WEIGHTS: save_tensors(weights)}
+    unet = {name.removeprefix("unet."): value for name, value in weights.items() if name.startswith("unet.")}
+    parts = {name: value for name, value in weights.items() if not name.startswith("unet.")}
+    return {LORA: save_tensors(lora_file(unet)), PARTS: save_tensors(parts)}

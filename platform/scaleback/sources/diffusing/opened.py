@@ -1,0 +1,48 @@
+"""A generator with the weights that it learnt."""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+from scaleback.core.store import Store
+from scaleback.sources.diffusing.lora import load_lora
+from scaleback.sources.diffusing.model import Diffuser
+from scaleback.sources.learnt import Adapted, Trained
+
+WEIGHTS = "generator.safetensors"
+LORA, PARTS = "pytorch_lora_weights.safetensors", "parts.safetensors"
+"""Names of the files: the first two as diffusers calls them."""
+
+
+def load_trained(diffuser: Diffuser, store: Store, stage: Trained) -> None:
+    """Give it the weights of a generator that was trained here; classes that were not among them begin alike.
+
+    Raises:
+        IntegrityError: they are damaged.
+    """
+    weights = load_tensors(_read(store, stage, WEIGHTS))
+    with torch.no_grad():
+        for name, value in diffuser.state_dict().items():
+            value.copy_(weights[name] if name in weights else weights["no_class"].expand_as(value))
+
+
+def load_adapted(diffuser: Diffuser, store: Store, stage: Adapted, scale: float) -> None:
+    """Add what adapting it to real images has changed.
+
+    Raises:
+        IntegrityError: it is damaged.
+    """
+    load_lora(diffuser.unet, load_tensors(_read(store, stage, LORA)), scale)
+    parts: dict[str, Tensor] = load_tensors(_read(store, stage, PARTS))
+    with torch.no_grad():
+        for name, parameter in diffuser.named_parameters():
+            if name in parts:
+                parameter.copy_(parts[name])
+
+
+def _read(store: Store, stage: Trained | Adapted, file: str) -> bytes:
+    manifest = store.manifest(stage.address, stage)
+    assert manifest is not None, f"{stage.address} was asked for before it was there"
+    return store.read(manifest, file)

@@ -1,0 +1,122 @@
+"""Draws the images of the source ``diffusion``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scaleback.core import seeds
+from scaleback.core.store import Store
+from scaleback.sources.base import Samples
+from scaleback.sources.diffusing.guide import Guide
+from scaleback.sources.diffusing.model import Diffuser, normal
+from scaleback.sources.diffusing.opened import load_adapted, load_trained
+from scaleback.sources.diffusing.sampling import sample
+from scaleback.sources.learnt import Trained
+
+if TYPE_CHECKING:
+    from scaleback.sources.diffusion import Diffusion
+
+# Shapes: B images of a batch, N real images, H rows, W columns, C channels, F numbers of a look.
+
+TOGETHER = {"cpu": 32, "cuda": 128}
+"""Images drawn at once."""
+LOOKED_AT = 256
+"""Images whose looks are taken at once."""
+
+
+class DiffusionReader:
+    """The generator with all it learnt, and the real images it begins from."""
+
+    def __init__(self, spec: Diffusion, seed: int, store: Store) -> None:
+        self._spec, self._seed = spec, seed
+        real = spec.real.open_with(spec.real.population_seed(seed), store)
+        samples = real(np.arange(spec.real_images))
+        self._image_NHWC, self._label_N = samples.image_BHWC, samples.label_B
+        names = real.record.get("class_names", [])
+        self.record: Mapping[str, Any] = {"class_names": names, "real_images": spec.real_images}
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._diffuser = opened(spec, seed, store, classes=spec.real.classes(spec.real_images) or 0).to(self._device)
+        self._guide = guide_of(
+            self._diffuser, self._image_NHWC, self._label_N, kind=spec.guidance, images=spec.guidance_images, seed=seed
+        )
+
+    def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
+        most = TOGETHER[self._device.type]
+        parts = [self._drawn(indices_B[start : start + most]) for start in range(0, len(indices_B), most)]
+        real_B = indices_B % self._spec.real_images
+        return Samples(
+            image_BHWC=np.concatenate(parts),
+            label_B=self._label_N[real_B],
+            facts={"real": real_B, "copy": indices_B // self._spec.real_images},
+        )
+
+    def _drawn(self, index_B: NDArray[np.int64]) -> NDArray[np.uint8]:
+        spec, diffuser, device = self._spec, self._diffuser, self._device
+        real_B = index_B % spec.real_images
+        noise_BX = normal(uniform(("diffusion", self._seed), index_B, int(np.prod(diffuser.latent_shape))))
+        look_BF = self._guide(real_B, index_B)
+        with torch.no_grad():
+            told_BTD = diffuser.told(
+                torch.from_numpy(self._label_N[real_B]).to(device),
+                torch.from_numpy(real_B).to(device),
+                None if look_BF is None else look_BF.to(device),
+            )
+            prior_BCHW = None
+            if spec.strength < 1:
+                prior_BCHW = diffuser.encode(scaled(self._image_NHWC[real_B]).to(device))
+            image_BCHW = sample(
+                diffuser,
+                noise_BX.view(-1, *diffuser.latent_shape).to(device),
+                told_BTD,
+                steps=spec.steps,
+                guidance_scale=spec.guidance_scale,
+                prior_BCHW=prior_BCHW,
+                strength=spec.strength,
+            )
+        return pixels(image_BCHW)
+
+
+def opened(spec: Diffusion, seed: int, store: Store, *, classes: int) -> Diffuser:
+    """The generator with the weights of all its stages, to draw with."""
+    diffuser = spec.generator.build(classes=classes)
+    for stage in spec.own_learnt(seed):
+        if isinstance(stage, Trained):
+            load_trained(diffuser, store, stage)
+        else:
+            load_adapted(diffuser, store, stage, spec.lora_scale)
+    return diffuser.eval()
+
+
+def guide_of(
+    diffuser: Diffuser, image_NHWC: NDArray[np.uint8], label_N: NDArray[np.int64], *, kind: str, images: int, seed: int
+) -> Guide:
+    """Looks of real images."""
+    device = next(diffuser.parameters()).device
+    shown = image_NHWC if kind != "none" else image_NHWC[:1]
+    with torch.no_grad():
+        parts = np.array_split(shown, -(-len(shown) // LOOKED_AT))
+        look_NF = torch.cat([diffuser.looks(scaled(part).to(device)).cpu() for part in parts])
+    return Guide(look_NF, label_N, kind=kind, images=images, seed=seed)
+
+
+def scaled(image_BHWC: NDArray[np.uint8]) -> Tensor:
+    """(B, C, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(image_BHWC).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def pixels(image_BCHW: Tensor) -> NDArray[np.uint8]:
+    """(B, H, W, C) bytes of images in [-1, 1]."""
+    whole = ((image_BCHW.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(whole.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def uniform(stream: tuple[int | str, ...], counter_B: NDArray[np.int64], slots: int) -> Tensor:
+    """(B, slots) float32 in [0, 1), each image's own."""
+    draw = torch.from_numpy(seeds.uniform(seeds.key(*stream), counter_B, slots)).float()
+    return draw.clamp(max=1 - 2**-24)

@@ -1,0 +1,128 @@
+"""Images drawn by a generator that real images guide: Real-Fake's stages, each a field that can be left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, model_validator
+
+from scaleback.core.errors import Refusal, RenderError, refusal
+from scaleback.sources.base import Reader, Source
+from scaleback.sources.generators import ADAPTATIONS, AnyAdaptation, AnyGenerator, Embedded
+
+if TYPE_CHECKING:
+    from scaleback.core.store import Store
+    from scaleback.sources import AnySource  # a union over the registry, which lists this class too
+    from scaleback.sources.learnt import Adapted, Trained
+
+
+class Diffusion(Source):
+    """Copies of ``real_images`` real images by a generator: image i is copy i // real_images of image i % real_images.
+
+    So the first k x ``real_images`` are k copies of each, and fewer copies are a prefix of more. A copy has the label
+    of its real image. An image is a function of the spec, the seed and its index, up to a unit of a pixel, which
+    batches of other sizes round otherwise.
+    """
+
+    kind: Literal["diffusion"] = "diffusion"
+    tolerance = 1
+    real: AnySource
+    """What the generator is adapted to, begins from, and takes labels of."""
+    real_images: int = Field(ge=1)
+    """The first so many of them."""
+    generator: AnyGenerator
+    adaptation: AnyAdaptation | None = None
+    """How it is adapted to the real images; None to take it as it is."""
+    guidance: Literal["none", "image", "class-mean"] = "class-mean"
+    """What it is shown, in training and drawing, of how an image looks: nothing; the real image itself (released
+    code); or the mean of ``guidance_images`` real images of its class, which the paper describes."""
+    guidance_images: int = Field(8, ge=1)
+    strength: float = Field(0.75, ge=0, le=1)
+    """Latent prior: the share of the way to noise that the real image is sent before it is drawn anew. 1 draws from
+    noise alone."""
+    steps: int = Field(30, ge=1)
+    """Of UniPC for the whole way; a prior shortens it."""
+    guidance_scale: float = Field(2.0, ge=1)
+    """Of classifier-free guidance; 1 is without, in half of the time."""
+    lora_scale: float = Field(0.5, ge=0)
+    """Strength of the adaptation when drawing."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.real.fresh:
+            raise Refusal("real", refusal("must give images that stay as they are", self.real.short))
+        if self.real.labels_an_image > 1:
+            raise Refusal("real", refusal("must give images of one class each", self.real.short))
+        available = self.real.available()
+        if available is not None and self.real_images > available:
+            raise Refusal("real_images", refusal(f"must be at most the {available:,} there are", self.real_images))
+        try:
+            self.generator.refuse(self.real.shape, self.real.classes(self.real_images))
+        except Refusal as error:
+            raise Refusal(f"generator.{error.field}", str(error)) from None
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.real.shape
+
+    @property
+    def wants_gpu(self) -> bool:
+        return True
+
+    def classes(self, images: int) -> int | None:
+        return self.real.classes(self.real_images)
+
+    def available(self) -> None:
+        return None
+
+    def origin(self) -> str | None:
+        return self.real.origin()
+
+    def verify(self) -> None:
+        self.real.verify()
+
+    def population_seed(self, seed: int) -> int:
+        return seed
+
+    def learnt(self, seed: int) -> list[Trained | Adapted]:
+        own = self.own_learnt(seed)
+        before = [stage for one in own for stage in one.population.source.learnt(one.population.seed)]
+        return [*self.real.learnt(self.real.population_seed(seed)), *before, *own]
+
+    def own_learnt(self, seed: int) -> list[Trained | Adapted]:
+        """The stages whose weights the generator has, in order."""
+        from scaleback.sources.learnt import Adapted, Trained
+        from scaleback.sources.population import Population
+
+        found: list[Trained | Adapted] = []
+        if isinstance(self.generator, Embedded):
+            found.append(Trained.of(self.generator))
+        if self.adaptation is not None:
+            adapted = Adapted(
+                generator=self.generator,
+                adaptation=self.adaptation,
+                guidance=self.guidance,
+                guidance_images=self.guidance_images,
+                population=Population.of(self.real, seed),
+                images=self.real_images,
+                seed=seed,
+            )
+            found.append(adapted)
+        return found
+
+    def open(self, seed: int) -> Reader:
+        raise RenderError("diffusion: needs the weights that its generator learnt; open it with a store")
+
+    def open_with(self, seed: int, store: Store) -> Reader:
+        from scaleback.sources.diffusing.reader import DiffusionReader
+
+        return DiffusionReader(self, seed, store)
+
+    @classmethod
+    def example(cls, scratch: Path) -> Self:
+        from scaleback.sources.named import Digits
+
+        adaptation = ADAPTATIONS["small"].replace({"schedule.warmup_images": 0, "schedule.budget_images": 64})
+        return cls(real=Digits(), real_images=20, generator=Embedded.example(scratch), adaptation=adaptation, steps=4)

@@ -1,0 +1,69 @@
+"""What a generator learnt, as an artifact: trained from nothing, or adapted to real images."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from scaleback.core.spec import Spec
+from scaleback.sources.generators import AnyAdaptation, AnyGenerator, Embedded
+from scaleback.sources.population import Population
+
+Guidance = Literal["none", "image", "class-mean"]
+"""What a generator is shown of how an image looks: nothing; the real image itself; the mean of some of its class."""
+
+
+class Trained(Spec):
+    """The stage whose artifact is a generator's weights."""
+
+    generator: Embedded
+    population: Population
+    """The first images of what it is trained on."""
+
+    @classmethod
+    def of(cls, generator: Embedded) -> Trained:
+        """The stage that makes a generator."""
+        return cls(generator=generator, population=Population.of(generator.source, generator.seed))
+
+    @property
+    def short(self) -> str:
+        return self.generator.short
+
+    @property
+    def address(self) -> str:
+        """``generator/<kind>-<hash>``."""
+        return f"generator/{self.slug}"
+
+    @property
+    def images(self) -> int:
+        """How many of the population."""
+        return self.generator.images
+
+
+class Adapted(Spec):
+    """The stage whose artifact is low-rank weights for a generator."""
+
+    generator: AnyGenerator
+    adaptation: AnyAdaptation
+    guidance: Guidance
+    guidance_images: int
+    population: Population
+    """Of the real images."""
+    images: int = Field(ge=1)
+    """The first so many of them."""
+    seed: int
+
+    @property
+    def short(self) -> str:
+        return self.generator.short
+
+    @property
+    def address(self) -> str:
+        """``adapt/<generator>-<hash>``."""
+        return f"adapt/{self.slug}"
+
+    @property
+    def trained(self) -> Trained | None:
+        """The stage before; None if the generator comes from elsewhere."""
+        return Trained.of(self.generator) if isinstance(self.generator, Embedded) else None
