@@ -235,8 +235,8 @@ def apart(method: str, size: int, batch: int, quick: bool) -> dict[str, float]:
 
 # Two workers --------------------------------------------------------------------------------------------------------
 
-GROUP_BATCH = 8
-GROUP_RUN_STEPS, GROUP_STEPS, GROUP_WARM_UP = 1_000, 200, 20
+GROUP_BATCH = 32
+GROUP_RUN_STEPS, GROUP_STEPS, GROUP_WARM_UP = 1_000, 60, 10
 """A row of the curve ends each tenth step of such a run; of its first ones, those after the warm-up are timed."""
 STAMPS = "stamps.json"
 

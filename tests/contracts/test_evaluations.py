@@ -62,6 +62,7 @@ def task(tiny_vit, *, of=textures, seed=3, train=None, test=None, checkpoints=No
     return Task(
         backbone=tiny_vit.build(seed),
         train=of(TRAIN, 1) if train is None else train,
+        real=TRAIN,
         test=of(TEST, 2) if test is None else test,
         classes=CLASSES,
         image_px=tiny_vit.image_px,

@@ -304,6 +304,7 @@ def _facts(study: Study, planned: Plan, placement: Placement, store: Store) -> d
         "searched_trials": study.search.trials if searching and study.search else 0,
         "images_to_render": planned.images_missing,
         "images_stored": planned.images_stored,
+        "generators_to_train": len(planned.learnt),
         "pretrain_stages": len(planned.pretrains),
         "evaluate_stages": len(planned.evaluates),
         "pretrain_flops": planned.pretrain_flops,
@@ -325,6 +326,8 @@ def _plan_lines(study: Study, planned: Plan, placement: Placement, facts: dict[s
         lines.append(f"search    {trials}, proposed by {study.search.sampler}")
     stored = f", {units.count(facts['images_stored'])} stored" if facts["images_stored"] else ""
     lines.append(f"render    {units.count(facts['images_to_render'])} images{stored}")
+    if facts["generators_to_train"]:
+        lines.append(f"adapt     {facts['generators_to_train']} generators to train or adapt, not in the time below")
     for verb in ("pretrain", "evaluate"):
         lines.append(f"{verb:10}{facts[f'{verb}_stages']} stages, {facts[f'{verb}_flops']:.2g} FLOP of training")
     if facts["worker_hours"] is None:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
 from scaleback.core.spec import Spec
-from scaleback.sources import AnyRealSource, RealSource
+from scaleback.sources import AnyRealSource, AnySource, RealSource
 from scaleback.sources.population import Images, Population
 
 if TYPE_CHECKING:
@@ -21,12 +21,24 @@ if TYPE_CHECKING:
     from scaleback.pretrain.world import World
 
 
+class Synthetic(Spec):
+    """Made images to train on beside the real ones, or in their place."""
+
+    source: AnySource
+    """Of the same shape and classes as the data."""
+    images: int = Field(ge=1)
+    """The first so many of it."""
+
+
 class Target(Spec):
     """The downstream task: which data, and how many labelled images of them are given."""
 
     data: AnyRealSource
-    images: int = Field(ge=1)
-    """Labelled images for training, balanced over classes; which ones is drawn from the run's seed."""
+    images: int = Field(ge=0)
+    """Labelled images for training, balanced over classes; which ones is drawn from the run's seed. 0 to train on
+    synthetic images alone."""
+    synthetic: Synthetic | None = None
+    """Made images that are added to them."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -45,13 +57,43 @@ class Target(Spec):
         available = self.data.available()
         if available is not None and self.images > available:
             raise Refusal("images", refusal(f"must be at most the {available:,} of the train split", self.images))
+        if self.synthetic is not None:
+            self._refuse_synthetic(self.synthetic, classes)
         if not test.available():
             raise Refusal("data", refusal("must have test images", test.available()))
-        if self.images < classes:
+        made = 0 if self.synthetic is None else self.synthetic.images
+        if self.images + made < classes:
             raise Refusal("images", refusal(f"must give each of the {classes} classes an image", self.images))
         own, own_test = self.data.own_classes(), test.own_classes()
         if own_test != own:  # with a limit too: which classes it leaves depends on how many there are
             raise Refusal("data", refusal(f"must have the same classes in both splits, {own} in train", own_test))
+
+    def _refuse_synthetic(self, synthetic: Synthetic, classes: int) -> None:
+        source = synthetic.source
+        if source.shape != self.data.shape:
+            rule = f"must give images of shape {self.data.shape}, as the data"
+            raise Refusal("synthetic.source", refusal(rule, source.shape))
+        if source.fresh or source.labels_an_image > 1:
+            raise Refusal("synthetic.source", refusal("must give images that stay, of one class each", source.short))
+        if source.classes(synthetic.images) != classes:
+            rule = f"must have the {classes} classes of the data"
+            raise Refusal("synthetic.source", refusal(rule, source.classes(synthetic.images)))
+        available = source.available()
+        if available is not None and synthetic.images > available:
+            raise Refusal("synthetic.images", refusal(f"must be at most {available:,}", synthetic.images))
+
+    def origin(self) -> str | None:
+        """Digest of all the files behind it."""
+        made = None if self.synthetic is None else self.synthetic.source.origin()
+        parts = [part for part in (self.data.origin(), made) if part is not None]
+        return "+".join(parts) or None
+
+    def stored(self, seed: int) -> list[tuple[Population, int]]:
+        """Populations that it is made of, and how many images of each."""
+        found = [(self.train_population(seed), self.images)] if self.images else []
+        if self.synthetic is not None:
+            found.append((Population.of(self.synthetic.source, seed), self.synthetic.images))
+        return [*found, (self.test_population(), self.test_images)]
 
     @property
     def test(self) -> RealSource:
@@ -92,6 +134,9 @@ class Task:
 
     backbone: nn.Module
     train: Images
+    """Real images, then synthetic ones."""
+    real: int
+    """How many of them are real."""
     test: Images
     classes: int
     image_px: int

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scaleback.evaluations.base import Task
@@ -17,14 +19,24 @@ from scaleback.sources.population import Images
 EVALUATION_BATCH_IMAGES = 256
 
 
-def batches(task: Task, images: Images, mean: float, std: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Whole images resized to the backbone's size and normalised, with their labels, on the device."""
+def batches(
+    task: Task,
+    images: Images,
+    mean: float,
+    std: float,
+    changed: Callable[[Tensor, NDArray[np.int64]], Tensor] = lambda image_BCHW, index_B: image_BCHW,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Whole images resized to the backbone's size and normalised, with their labels, on the device.
+
+    ``changed`` is done to images in [0, 1] before they are normalised, with their places.
+    """
     device = task.world.device
     for start in range(0, len(images), EVALUATION_BATCH_IMAGES):
         part = slice(start, start + EVALUATION_BATCH_IMAGES)
         pixels_BCHW = torch.from_numpy(images.image_NHWC[part]).permute(0, 3, 1, 2)
         view = resize(fit_channels(pixels_BCHW, task.channels).to(device), task.image_px)
         label_B = torch.from_numpy(images.label_N[part]).to(device)
+        view = changed(view, np.arange(start, start + len(view)))
         yield normalise(view.expand(-1, task.channels, -1, -1), mean, std), label_B
 
 

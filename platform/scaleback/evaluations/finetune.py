@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Self, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
 from scaleback.evaluations.base import Evaluation, Score, Task
 from scaleback.objectives.classify import Classify
-from scaleback.recipes import FINETUNE_RECIPES, FinetuneRecipe
+from scaleback.recipes import FINETUNE_RECIPES, FinetuneRecipe, Recipe
+from scaleback.sources.population import Images
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from scaleback.pretrain.state import TrainState
 
@@ -57,26 +61,8 @@ class FineTune(Evaluation):
         return self.recipe.budget_images
 
     def score(self, task: Task) -> list[Score]:
-        import torch
-
-        from scaleback.backbones import width_of
-        from scaleback.core import seeds
-        from scaleback.pretrain.loop import Training, train
-
-        generator = torch.Generator().manual_seed(seeds.key("fine-tuned head", task.seed) >> 1)
-        width = width_of(task.backbone)
-        learner = self._objective.build(task.backbone, width=width, classes=task.classes, generator=generator)
-        training = Training(
-            learner=learner,
-            views=self.recipe.views,
-            images=task.train,
-            image_px=task.image_px,
-            channels=task.channels,
-            recipe=self.recipe,
-            seed=seeds.key("fine-tune", task.seed) >> 1,
-        )
         marker = _Marker(self, task)
-        state = train(training, task.world, checkpoints=task.checkpoints, hooks=[marker], report=task.report)
+        state = trained(task, self._objective, self.recipe, hooks=[marker])
         return self._scores(marker.scored(state), len(task.test))
 
     def _scores(self, accuracy: dict[int, float], count: int) -> list[Score]:
@@ -123,19 +109,60 @@ class _Marker:
         return {int(row["images_seen"]): row[self.KEY] for row in state.rows if self.KEY in row}
 
     def _test(self, state: TrainState) -> float:
-        import copy
+        logits_MK = logits(self._task, state, self._spec.recipe, self._task.test)
+        return float((logits_MK.argmax(1).numpy() == self._task.test.label_N).mean())
 
-        import torch
 
-        from scaleback.evaluations.features import batches
+def trained(
+    task: Task, objective: Classify, recipe: Recipe, hooks: Sequence[Callable[[TrainState], None]] = ()
+) -> TrainState:
+    """The whole network, trained on the task's images with a fresh head."""
+    import torch
 
-        learner = copy.deepcopy(state.learner).eval()
-        if state.average is not None:
-            learner.load_state_dict(state.average.tensors, strict=False)
-        view, head = self._spec.recipe.views[0], cast("nn.Module", learner.head)
-        right = torch.zeros((), dtype=torch.int64)
-        with torch.inference_mode():
-            for image_BCHW, label_B in batches(self._task, self._task.test, view.mean, view.std):
-                logits = head(learner.backbone(image_BCHW))
-                right += (logits.argmax(1) == label_B).sum().cpu()
-        return int(right) / len(self._task.test)
+    from scaleback.backbones import width_of
+    from scaleback.core import seeds
+    from scaleback.pretrain.loop import Training, train
+
+    generator = torch.Generator().manual_seed(seeds.key("fine-tuned head", task.seed) >> 1)
+    width = width_of(task.backbone)
+    training = Training(
+        learner=objective.build(task.backbone, width=width, classes=task.classes, generator=generator),
+        views=recipe.views,
+        images=task.train,
+        image_px=task.image_px,
+        channels=task.channels,
+        recipe=recipe,
+        seed=seeds.key("fine-tune", task.seed) >> 1,
+    )
+    return train(training, task.world, checkpoints=task.checkpoints, hooks=hooks, report=task.report)
+
+
+def logits(
+    task: Task,
+    state: TrainState,
+    recipe: Recipe,
+    images: Images,
+    changed: Callable[[Tensor, NDArray[np.int64]], Tensor] = lambda image_BCHW, index_B: image_BCHW,
+) -> Tensor:
+    """(M, K) answers of the network in training, with averaged weights where the recipe averages, on the CPU.
+
+    Args:
+        task: whose backbone it is.
+        state: of the training.
+        recipe: of the training.
+        images: M of them.
+        changed: what is done to images in [0, 1] before they are normalised, with their places.
+    """
+    import copy
+
+    import torch
+
+    from scaleback.evaluations.features import batches
+
+    learner = copy.deepcopy(state.learner).eval()
+    if state.average is not None:
+        learner.load_state_dict(state.average.tensors, strict=False)
+    view, head = recipe.views[0], cast("nn.Module", learner.head)
+    with torch.inference_mode():
+        coming = batches(task, images, view.mean, view.std, changed)
+        return torch.cat([head(learner.backbone(image_BCHW)).float().cpu() for image_BCHW, _ in coming])

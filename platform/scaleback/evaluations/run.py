@@ -13,7 +13,7 @@ from scaleback.core.store import Manifest, Store
 from scaleback.evaluations import AnyEvaluation, Target
 from scaleback.evaluations.base import Task, scores_as_rows
 from scaleback.pretrain.spec import Pretrain
-from scaleback.sources.population import load_images
+from scaleback.sources.population import joined, load_images
 
 if TYPE_CHECKING:
     from scaleback.pretrain.world import World
@@ -57,11 +57,13 @@ def run_evaluate(
     begun = time.perf_counter()
     classes = spec.target.data.class_count()
     assert classes is not None, "a run refuses an unlabelled target"
+    *loaded, test = (load_images(store, population, images) for population, images in spec.target.stored(spec.seed))
     checkpoints = Checkpoints(store, spec.address, spec, checkpoint_every_s)
     task = Task(
         backbone=load_backbone(store, spec.backbone, spec.seed, spec.pretrain),
-        train=load_images(store, spec.target.train_population(spec.seed), spec.target.images),
-        test=load_images(store, spec.target.test_population(), spec.target.test_images),
+        train=joined(*loaded),
+        real=spec.target.images,
+        test=test,
         classes=classes,
         image_px=spec.backbone.image_px,
         channels=spec.backbone.channels,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scaleback.sources.diffusing.model import Diffuser
 
 GROUPS = 8
-"""Of the embedded UNet's group norms; and channels of an attention head."""
+"""Of the embedded UNet's group norms."""
 
 
 class Schedule(Spec):
@@ -111,10 +111,10 @@ class Embedded(Generator):
     """Whether it is told their classes; if not, it first hears of classes when it is adapted."""
     square_px: int = Field(2, ge=1)
     """Side of the squares of pixels that are one place to the UNet: fewer places, more channels."""
-    widths: tuple[int, int] = (48, 96)
-    """Channels at a square a place, and at half that resolution."""
+    widths: tuple[int, int] = (48, 88)
+    """Channels at a square a place, and at half that resolution, where attention is."""
     token_width: int = Field(64, ge=8)
-    schedule: Schedule = Schedule(budget_images=192_000, batch_images=64, lr=5e-4, warmup_images=6_400, ema=0.999)
+    schedule: Schedule = Schedule(budget_images=128_000, batch_images=64, lr=1e-3, warmup_images=6_400, ema=0.998)
     seed: int = Field(0, ge=0)
     """Draws the images, the first weights, the order of training."""
 

@@ -188,6 +188,17 @@ def load_images(store: Store, population: Population, images: int) -> Images:
     return Images(image_NHWC=image_NHWC, label_N=label_N, classes=population.source.classes(images))
 
 
+def joined(first: Images, *others: Images) -> Images:
+    """Images of several populations of the same classes, one after the other."""
+    if not others:
+        return first
+    return Images(
+        image_NHWC=np.concatenate([first.image_NHWC, *(one.image_NHWC for one in others)]),
+        label_N=np.concatenate([first.label_N, *(one.label_N for one in others)]),
+        classes=first.classes,
+    )
+
+
 def read_block(store: Store, population: Population, block: Block) -> bytes:
     """The file of one block, verified.
 

@@ -54,9 +54,18 @@ class RealSource(Source):
     class_order: int = Field(0, ge=0)
     """Seed of that order of classes, of no effect without a limit. Not the run's seed: runs share the test split, and
     both splits need the same classes."""
+    fold: tuple[int, int] | None = None
+    """(k, n): of the training images only the k-th of n parts, from 0, of the same classes in the same shares. Parts do
+    not meet, whatever the seed: what a generator was trained on, say, and what is private. The test split stays whole."""
     view: Literal["as_is", "gray", "canny", "binary"] = "as_is"
     """What is seen of an image: ``gray`` in one channel, ``canny`` its edges on gray smoothed by 1.5 px, ``binary``
     gray above its median. An image of one gray has neither edges nor anything above its median, and is black."""
+
+    @model_validator(mode="after")
+    def _one_of_the_parts(self) -> Self:
+        if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
+            raise Refusal("fold", refusal("must be (k, n) with k from 0 to n - 1", self.fold))
+        return self
 
     @model_validator(mode="after")
     def _large_enough_for_edges(self) -> Self:
@@ -111,7 +120,7 @@ class RealSource(Source):
         return self.class_count()
 
     def available(self) -> int:
-        return self.own_images() if self.class_limit is None else _images_of_chosen(self)
+        return self.own_images() if self.class_limit is None and self.fold is None else int(_chosen(self).sum())
 
     def population_seed(self, seed: int) -> int:
         if self.split == "test":
@@ -123,8 +132,19 @@ class RealSource(Source):
 
 
 @lru_cache(maxsize=16)
-def _images_of_chosen(source: RealSource) -> int:
-    return int(np.isin(source.labels(), source.chosen_classes()).sum())
+def _chosen(source: RealSource) -> NDArray[np.bool_]:
+    """(N,) which images of the catalogue are among the source's."""
+    label_N = source.labels()
+    chosen_N = np.ones(len(label_N), bool)
+    if source.class_limit is not None:
+        chosen_N &= np.isin(label_N, source.chosen_classes())
+    if source.fold is not None and source.split == "train":
+        number, parts = source.fold
+        order_N = balanced_order(label_N, seeds.key("fold") >> 1)
+        for label in np.unique(label_N):  # the images of a class go round the parts
+            members = order_N[label_N[order_N] == label]
+            chosen_N[np.delete(members, slice(number, None, parts))] = False
+    return chosen_N
 
 
 class CatalogueReader:
@@ -136,13 +156,14 @@ class CatalogueReader:
         label_N = self._catalogue.label_N
         self._order_N, self._label_N = balanced_order(label_N, seed), label_N
         self._names = list(self._catalogue.class_names)
+        if source.class_limit is not None or source.fold is not None:
+            # Left out of the whole order, and not ordered alone: an image's turn within its class stays what it is.
+            self._order_N = self._order_N[_chosen(source)[self._order_N]]
         if source.class_limit is not None:
             chosen_K = source.chosen_classes()
             anew = np.full(len(self._names), UNLABELLED, np.int64)
             anew[chosen_K] = np.arange(len(chosen_K))
             self._label_N = anew[label_N]
-            # Left out of the whole order, and not ordered alone: an image's turn within its class stays what it is.
-            self._order_N = self._order_N[self._label_N[self._order_N] != UNLABELLED]
             self._names = [self._names[place] for place in chosen_K]
 
     @property

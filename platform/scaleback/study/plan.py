@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from scaleback.core.store import FAILURE, Store
 from scaleback.evaluations.run import Evaluate
 from scaleback.pretrain.spec import Pretrain
+from scaleback.sources.learnt import Adapted, Trained
 from scaleback.sources.population import Population
 from scaleback.study.run import Run
 from scaleback.study.study import Point, Study
@@ -41,6 +42,8 @@ class Plan:
     """The runs of a study and the stages that are still to be done, each once however many runs share it."""
 
     runs: list[Planned] = field(default_factory=list)
+    learnt: dict[str, Trained | Adapted] = field(default_factory=dict)
+    """Generators to be trained and adapted."""
     pretrains: dict[str, Pretrain] = field(default_factory=dict)
     evaluates: dict[str, Evaluate] = field(default_factory=dict)
     images: dict[str, tuple[Population, int]] = field(default_factory=dict)
@@ -85,7 +88,8 @@ class Inventory:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        names = [name for verb in ("render", "pretrain", "evaluate") for name in store.files(verb)]
+        verbs = ("generator", "adapt", "render", "pretrain", "evaluate")
+        names = [name for verb in verbs for name in store.files(verb)]
         self._held = {name.rpartition("/")[0] for name in names if name.endswith("/manifest.json")}
         self._failed = {name.rpartition("/")[0] for name in names if name.endswith(f"/{FAILURE}")}
 
@@ -123,7 +127,7 @@ def plan_study(study: Study, store: Store, *, stream: bool = False) -> Plan:
     plan = plan_runs(points, store, stream=stream)
     # Runs of one study differ in few fields; each source they name is looked at once.
     runs = [study.base, *(planned.run for planned in plan.to_do)]
-    by_sources = {(run.source, run.images > 0, run.target.data): run for run in runs}
+    by_sources = {(run.source, run.images > 0, run.target): run for run in runs}
     for run in by_sources.values():
         run.verify()
     return plan
@@ -148,7 +152,9 @@ def _add_stages(plan: Plan, run: Run, inventory: Inventory, stream: bool) -> Non
             plan.evaluates[spec.address] = spec
     if run.pretrain is not None and not inventory.holds(run.pretrain.address):
         plan.pretrains[run.pretrain.address] = run.pretrain
-    for population, images in run.stored(stream=stream):
+    learnt = [stage for stage in run.learnt if not inventory.holds(stage.address)]
+    plan.learnt |= {stage.address: stage for stage in learnt}
+    for population, images in [*((stage.population, stage.images) for stage in learnt), *run.stored(stream=stream)]:
         known = plan.images.get(population.address, (population, 0))[1]
         plan.images[population.address] = (population, max(images, known))
 
@@ -169,6 +175,10 @@ def _count_images(plan: Plan, inventory: Inventory) -> None:
 
 
 def _failure(run: Run, inventory: Inventory) -> str | None:
-    stages: Sequence[Pretrain | Evaluate] = [*([run.pretrain] if run.pretrain else []), *run.evaluates]
+    stages: Sequence[Trained | Adapted | Pretrain | Evaluate] = [
+        *run.learnt,
+        *([run.pretrain] if run.pretrain else []),
+        *run.evaluates,
+    ]
     addresses = [population.address for population, _ in run.stored(stream=False)] + [stage.address for stage in stages]
     return next((address for address in addresses if inventory.failed(address)), None)

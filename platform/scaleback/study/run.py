@@ -82,7 +82,7 @@ class Run(Spec):
     @cached_property
     def evaluates(self) -> tuple[Evaluate, ...]:
         """The evaluation stages."""
-        origin = self.target.data.origin()
+        origin = self.target.origin()
         return tuple(
             Evaluate(
                 evaluation=evaluation,
@@ -98,9 +98,10 @@ class Run(Spec):
     @property
     def learnt(self) -> list[Trained | Adapted]:
         """What generators must have learnt before images are drawn, in order."""
-        if self.pretrain is None:
-            return []
-        return self.source.learnt(self.pretrain.population.seed)
+        of_pretraining = [self.pretrain.population] if self.pretrain is not None else []
+        of_target = [population for population, _ in self.target.stored(self.seed)]
+        found = [stage for one in (*of_pretraining, *of_target) for stage in one.source.learnt(one.seed)]
+        return list({stage.address: stage for stage in found}.values())
 
     def verify(self) -> None:
         """Look at the files behind the sources.
@@ -108,7 +109,12 @@ class Run(Spec):
         Raises:
             DataError: one cannot be read; the message begins with the field.
         """
-        sources = {"target.data": (self.target.data, self.target.test), "source": (self.source,) if self.images else ()}
+        made = (self.target.synthetic.source,) if self.target.synthetic is not None else ()
+        sources = {
+            "target.data": (self.target.data, self.target.test),
+            "target.synthetic.source": made,
+            "source": (self.source,) if self.images else (),
+        }
         for field, named in sources.items():
             for source in named:
                 try:
@@ -122,8 +128,7 @@ class Run(Spec):
         Args:
             stream: whether what it is pre-trained on is drawn as it goes.
         """
-        target = self.target
-        needed = [(target.train_population(self.seed), target.images), (target.test_population(), target.test_images)]
+        needed = self.target.stored(self.seed)
         if self.pretrain is not None and not (stream or self.source.fresh):
             needed.insert(0, (self.pretrain.population, self.images))
         return needed

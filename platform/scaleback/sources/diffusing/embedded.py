@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 LOOK_CELLS = 7
 """A look is the image's mean in so many by so many cells: 4 px of 28."""
 STD = 0.02
+HEADS = 4
+"""Of attention."""
 
 
 class EmbeddedDiffuser(Diffuser):
@@ -50,10 +52,10 @@ class EmbeddedDiffuser(Diffuser):
                 out_channels=self.latent_shape[0],
                 layers_per_block=1,
                 block_out_channels=spec.widths,
-                down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
                 cross_attention_dim=spec.token_width,
-                attention_head_dim=GROUPS,
+                attention_head_dim=HEADS,  # which is their number
                 norm_num_groups=GROUPS,
             )
             self.look = nn.Linear(channels * LOOK_CELLS**2, spec.token_width)
