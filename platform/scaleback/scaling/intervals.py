@@ -41,6 +41,15 @@ def over_seeds(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, len(array))
 
 
+def widening(count: int, free: int) -> float:
+    """What to multiply a deviation by in a bootstrap of ``count`` residuals or groups with ``free`` degrees of freedom.
+
+    Residuals of a fit are too small by the root of the first ratio; the second makes a normal interval Student's.
+    """
+    end = 0.5 + CONFIDENCE / 2
+    return float(math.sqrt(count / free) * stats.t.ppf(end, free) / stats.norm.ppf(end))
+
+
 def of_share(share: float, count: int) -> Interval:
     """Wilson's interval of a share of ``count`` test images: what another test set would give."""
     z = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))

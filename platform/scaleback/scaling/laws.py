@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.optimize import least_squares
 
 from scaleback.core import seeds
 from scaleback.core.errors import InputError
-from scaleback.scaling.intervals import CONFIDENCE
+from scaleback.scaling.intervals import CONFIDENCE, widening
 
 # Shapes: N observations, G candidate exponents, R rows of errors (bootstrap samples).
 
@@ -97,8 +96,7 @@ def fit_power_law(counts: Sequence[float], errors: Sequence[float], *, draws: in
     law = _polished(count_N, error_N, rounded)
     residual_N = error_N - law(count_N)
     free = max(1, len(error_N) - PARAMETERS)
-    # Residuals of a fit are too small by the root of the first ratio; the second makes a normal interval Student's.
-    wide_N = residual_N * np.sqrt(len(error_N) / free) * stats.t.ppf(_ends()[1], free) / stats.norm.ppf(_ends()[1])
+    wide_N = residual_N * widening(len(error_N), free)
     rng = seeds.generator("bootstrap of a law", seed)
     samples = tuple(_best(count_N, law(count_N) + rng.choice(wide_N, (draws, len(wide_N)))))
     means = np.array([error_N[count_N == count].mean() for count in distinct])
