@@ -2,8 +2,8 @@
 
 Digits (797 images, 100 of them labelled for the evaluations) and Fashion-MNIST (2,000 and 500), a ViT of 0.1 M
 parameters, every method in its ``small`` preset with the same number of operations of the backbone, three seeds,
-against no pre-training and two controls: ``moco-v3-start``, the weights and positions that MoCo v3 begins with, not
-trained; and ``supervised``, cross-entropy of all labels on random crops. Fashion-MNIST comes with Debian's package
+against no pre-training and three controls: ``moco-v3-start``, the weights and positions that MoCo v3 begins with, not
+trained; and cross-entropy of all labels, on whole images (``supervised``) and on crops. Fashion-MNIST comes with Debian's package
 dataset-fashion-mnist; without it, leave it out:
 
     python jobs/compare_methods.py
@@ -38,6 +38,11 @@ METHODS = (
 def case(preset: str, **changes: object) -> dict[str, object]:
     """A method by the small preset of its objective and recipe, on the budget of all."""
     return {"objective": preset, "recipe": {"preset": preset, "budget_flops": BUDGET_FLOPS}, **changes}
+
+
+def supervised(**view: object) -> dict[str, object]:
+    """Cross-entropy of all labels, on whole images or on crops."""
+    return {"preset": "idmm-small", "budget_flops": BUDGET_FLOPS, "views": [view]}
 
 
 STUDY = Study.parse(
@@ -96,14 +101,10 @@ STUDY = Study.parse(
                         "objective": "moco-v3-small",
                         "recipe": {"preset": "moco-v3-small", "budget_images": 64, "warmup_images": 0},
                     },
-                    "supervised": {
-                        "objective": "classify",
-                        "recipe": {
-                            "preset": "idmm-small",
-                            "budget_flops": BUDGET_FLOPS,
-                            "views": [{"crop_scale": [0.35, 1.0]}],
-                        },
-                    },
+                    "supervised": case("idmm-small", objective="classify", recipe=supervised()),
+                    "supervised-crops": case(
+                        "idmm-small", objective="classify", recipe=supervised(crop_scale=[0.35, 1.0])
+                    ),
                 },
             },
         ],

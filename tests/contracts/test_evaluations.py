@@ -107,7 +107,7 @@ def test_classes_that_a_line_tells_apart_are_learnt_in_the_passes_a_plan_counts(
     seen = [0]
     found = evaluation.score(task(tiny_vit, report=lambda row: seen.append(row["images_seen"])))
     assert found[-1].value >= 0.97
-    assert max(seen) == evaluation.training_images()
+    assert max(seen) == evaluation.training_images(TARGET)
 
 
 def test_labels_without_a_reason_are_met_by_chance_only(scores):

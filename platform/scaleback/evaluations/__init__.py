@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from scaleback.core.spec import variants
 from scaleback.evaluations.base import Evaluation, Score, Target
+from scaleback.evaluations.classifier import Classifier
 from scaleback.evaluations.finetune import FineTune
 from scaleback.evaluations.frozen import KNN, Linear
 
@@ -17,6 +18,7 @@ EVALUATIONS: Mapping[str, type[Evaluation]] = {
     "finetune": FineTune,
     "linear": Linear,
     "knn": KNN,
+    "classifier": Classifier,
 }
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
@@ -61,8 +61,7 @@ class Target(Spec):
             self._refuse_synthetic(self.synthetic, classes)
         if not test.available():
             raise Refusal("data", refusal("must have test images", test.available()))
-        made = 0 if self.synthetic is None else self.synthetic.images
-        if self.images + made < classes:
+        if self.training_images < classes:
             raise Refusal("images", refusal(f"must give each of the {classes} classes an image", self.images))
         own, own_test = self.data.own_classes(), test.own_classes()
         if own_test != own:  # with a limit too: which classes it leaves depends on how many there are
@@ -85,8 +84,12 @@ class Target(Spec):
     def origin(self) -> str | None:
         """Digest of all the files behind it."""
         made = None if self.synthetic is None else self.synthetic.source.origin()
-        parts = [part for part in (self.data.origin(), made) if part is not None]
-        return "+".join(parts) or None
+        return "+".join(part for part in (self.data.origin(), made) if part is not None) or None
+
+    @property
+    def training_images(self) -> int:
+        """Real and synthetic."""
+        return self.images + (0 if self.synthetic is None else self.synthetic.images)
 
     def stored(self, seed: int) -> list[tuple[Population, int]]:
         """Populations that it is made of, and how many images of each."""
@@ -138,6 +141,8 @@ class Task:
     real: int
     """How many of them are real."""
     test: Images
+    others: list[Images] = field(default_factory=list)
+    """Of the evaluation's own populations."""
     classes: int
     image_px: int
     channels: int
@@ -155,8 +160,15 @@ class Evaluation(Spec, ABC):
         """Run the protocol."""
 
     @abstractmethod
-    def training_images(self) -> int:
+    def training_images(self, target: Target) -> int:
         """Image passes it trains for: what a plan counts."""
+
+    def refuse(self, target: Target) -> None:
+        """Raise Refusal if it cannot be done on such a target."""
+
+    def stored(self) -> list[tuple[Population, int]]:
+        """Populations it reads beside those of the target, and how many images of each."""
+        return []
 
     @classmethod
     @abstractmethod

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
-from scaleback.evaluations.base import Evaluation, Score, Task
+from scaleback.evaluations.base import Evaluation, Score, Target, Task
 from scaleback.objectives.classify import Classify
 from scaleback.recipes import FINETUNE_RECIPES, FinetuneRecipe, Recipe
 from scaleback.sources.population import Images
@@ -43,10 +43,7 @@ class FineTune(Evaluation):
             raise Refusal("marks_images", refusal(f"must increase, from one batch of {batch} on", marks))
         if marks[-1] != self.recipe.budget_images:
             raise Refusal("marks_images", refusal(f"must end with the budget, {self.recipe.budget_images}", marks[-1]))
-        if len(self.recipe.views) != 1:
-            raise Refusal("recipe.views", refusal("must be one augmentation", len(self.recipe.views)))
-        if self.recipe.views[0].size_px is not None:
-            raise Refusal("recipe.views", refusal("size_px must be left out", self.recipe.views[0].size_px))
+        refuse_views(self.recipe)
         if self.recipe.budget_by != "images":
             rule = "must be left out of fine-tuning; say budget_images"
             raise Refusal(f"recipe.budget_{self.recipe.budget_by}", rule)
@@ -57,7 +54,7 @@ class FineTune(Evaluation):
     def _objective(self) -> Classify:
         return Classify(smoothing=self.smoothing, mixup=self.mixup, cutmix=self.cutmix)
 
-    def training_images(self) -> int:
+    def training_images(self, target: Target) -> int:
         return self.recipe.budget_images
 
     def score(self, task: Task) -> list[Score]:
@@ -111,6 +108,14 @@ class _Marker:
     def _test(self, state: TrainState) -> float:
         logits_MK = logits(self._task, state, self._spec.recipe, self._task.test)
         return float((logits_MK.argmax(1).numpy() == self._task.test.label_N).mean())
+
+
+def refuse_views(recipe: Recipe) -> None:
+    """Raise Refusal if a recipe is not one of whole images."""
+    if len(recipe.views) != 1:
+        raise Refusal("recipe.views", refusal("must be one augmentation", len(recipe.views)))
+    if recipe.views[0].size_px is not None:
+        raise Refusal("recipe.views", refusal("size_px must be left out", recipe.views[0].size_px))
 
 
 def trained(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from scaleback.evaluations.base import Evaluation, Score, Task
+from scaleback.evaluations.base import Evaluation, Score, Target, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ class _Frozen(Evaluation):
     std: float = Field(0.5, gt=0)
     """Normalisation of the images; what the backbone was pre-trained with."""
 
-    def training_images(self) -> int:
+    def training_images(self, target: Target) -> int:
         return 0
 
     def score(self, task: Task) -> list[Score]:

@@ -30,7 +30,7 @@ class Evaluate(Spec):
     pretrain: Pretrain | None = None
     seed: int
     origin: str | None = None
-    """Digest of the files behind the target."""
+    """Digest of the files behind the target and the evaluation."""
 
     @property
     def short(self) -> str:
@@ -58,12 +58,14 @@ def run_evaluate(
     classes = spec.target.data.class_count()
     assert classes is not None, "a run refuses an unlabelled target"
     *loaded, test = (load_images(store, population, images) for population, images in spec.target.stored(spec.seed))
+    others = [load_images(store, population, images) for population, images in spec.evaluation.stored()]
     checkpoints = Checkpoints(store, spec.address, spec, checkpoint_every_s)
     task = Task(
         backbone=load_backbone(store, spec.backbone, spec.seed, spec.pretrain),
         train=joined(*loaded),
         real=spec.target.images,
         test=test,
+        others=others,
         classes=classes,
         image_px=spec.backbone.image_px,
         channels=spec.backbone.channels,

@@ -23,6 +23,7 @@ from scaleback.sources.perlin import Perlin
 from scaleback.sources.point_cloud import PointCloud
 from scaleback.sources.rcdb import RCDB
 from scaleback.sources.real import RealSource
+from scaleback.sources.retrieved import Retrieved
 from scaleback.sources.spectrum import Spectrum
 from scaleback.sources.tables import Arrays, Parquet
 from scaleback.sources.visual_atom import VisualAtom
@@ -55,6 +56,7 @@ SOURCES: Mapping[str, type[Source]] = {
     "moire": Moire,
     "mixture": Mixture,
     "diffusion": Diffusion,
+    "retrieved": Retrieved,
     **REAL_SOURCES,
 }
 
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
 else:
     AnySource = variants(SOURCES)
     AnyRealSource = variants(REAL_SOURCES)
-    for holder in (Embedded, Diffusion, Mixture):
+    for holder in (Embedded, Diffusion, Mixture, Retrieved):
         holder.model_rebuild(_types_namespace={"AnySource": AnySource})
 
 __all__ = ["REAL_SOURCES", "SOURCES", "AnyRealSource", "AnySource", "RealSource", "Source"]

@@ -73,7 +73,9 @@ class Plan:
     def evaluate_flops(self) -> float:
         """Operations of training inside the evaluations still to be done."""
         specs = self.evaluates.values()
-        return float(sum(spec.evaluation.training_images() * spec.backbone.cost().training_flops for spec in specs))
+        return float(
+            sum(spec.evaluation.training_images(spec.target) * spec.backbone.cost().training_flops for spec in specs)
+        )
 
     @property
     def worker_hours(self) -> float | None:

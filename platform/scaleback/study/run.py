@@ -54,6 +54,11 @@ class Run(Spec):
             raise Refusal("target.data", str(error)) from None
         except Refusal as error:
             raise Refusal(f"target.{error.field}", str(error)) from None
+        for evaluation in self.evaluations:
+            try:
+                evaluation.refuse(self.target)
+            except Refusal as error:
+                raise Refusal(f"evaluations.{evaluation.short}.{error.field}", str(error)) from None
         return self
 
     def canonical(self) -> dict[str, Plain]:
@@ -82,7 +87,6 @@ class Run(Spec):
     @cached_property
     def evaluates(self) -> tuple[Evaluate, ...]:
         """The evaluation stages."""
-        origin = self.target.origin()
         return tuple(
             Evaluate(
                 evaluation=evaluation,
@@ -90,7 +94,7 @@ class Run(Spec):
                 backbone=self.backbone,
                 pretrain=self.pretrain,
                 seed=self.seed,
-                origin=origin,
+                origin=_digest([self.target.origin(), *(one.origin for one, _ in evaluation.stored())]),
             )
             for evaluation in self.evaluations
         )
@@ -128,7 +132,11 @@ class Run(Spec):
         Args:
             stream: whether what it is pre-trained on is drawn as it goes.
         """
-        needed = self.target.stored(self.seed)
+        needed = [*self.target.stored(self.seed), *(one for each in self.evaluations for one in each.stored())]
         if self.pretrain is not None and not (stream or self.source.fresh):
             needed.insert(0, (self.pretrain.population, self.images))
         return needed
+
+
+def _digest(origins: list[str | None]) -> str | None:
+    return "+".join(origin for origin in origins if origin is not None) or None

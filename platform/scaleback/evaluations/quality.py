@@ -1,0 +1,82 @@
+"""What synthetic images are like beside real ones, on the features of a backbone."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from scaleback.core.errors import Refusal, refusal
+from scaleback.evaluations.base import Evaluation, Score, Target, Task
+from scaleback.scaling.quality import copy_rate, quality
+from scaleback.sources.population import Images
+
+# Shapes: N images of a set, D width, X pixels.
+
+
+class Quality(Evaluation):
+    """Distances, overlap and diversity of a target's synthetic images, against images that no one was given.
+
+    The first half of the test images is what they are compared with, at equal numbers; the other half is held out.
+    ``recognised`` is the share of synthetic images that a linear classifier of the first half gives their label (Fan et
+    al., CVPR 2024, take a strong pre-trained one). ``copy_rate`` and ``copy_rate_pixels`` are the shares as near to one
+    of the target's real images as the nearest 1 % of test images are: about 0.01 where nothing was copied.
+    """
+
+    kind: Literal["quality"] = "quality"
+    mean: float = 0.5
+    std: float = Field(0.5, gt=0)
+    """Normalisation of the images; what the backbone was pre-trained with."""
+
+    def training_images(self, target: Target) -> int:
+        return 0
+
+    def refuse(self, target: Target) -> None:
+        if target.synthetic is None:
+            raise Refusal("kind", refusal("needs target.synthetic", self.kind))
+
+    def score(self, task: Task) -> list[Score]:
+        from scaleback.evaluations.features import features
+
+        made, given = _part(task.train, task.real, None), _part(task.train, 0, task.real)
+        half = len(task.test) // 2
+        test_ND, made_ND, given_ND = (
+            features(task, images, self.mean, self.std).double().numpy() if len(images) else np.empty((0, 0))
+            for images in (task.test, made, given)
+        )
+        labels = (task.test.label_N[:half], made.label_N)
+        found = quality(test_ND[:half], made_ND, held_out_HD=test_ND[half:], labels=labels)
+        for name in ("copy_rate", "nearest_real"):
+            del found[name]  # of test images: nobody had them
+        found["recognised"] = _recognised(test_ND[:half], task.test.label_N[:half], made_ND, made.label_N)
+        if len(given):
+            found["copy_rate"] = copy_rate(given_ND, made_ND, test_ND)
+            found["copy_rate_pixels"] = copy_rate(_pixels(given), _pixels(made), _pixels(task.test))
+        return [Score(metric=name, value=value) for name, value in sorted(found.items())]
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls()
+
+
+def _part(images: Images, start: int, stop: int | None) -> Images:
+    part = slice(start, stop)
+    return Images(image_NHWC=images.image_NHWC[part], label_N=images.label_N[part], classes=images.classes)
+
+
+def _pixels(images: Images) -> NDArray[np.float64]:
+    return images.image_NHWC.reshape(len(images), -1).astype(np.float64) / 255
+
+
+def _recognised(
+    real_ND: NDArray[np.float64], real_N: NDArray[np.int64], made_ND: NDArray[np.float64], made_N: NDArray[np.int64]
+) -> float:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1_000))
+    model.fit(real_ND, real_N)
+    return float((model.predict(made_ND) == made_N).mean())
