@@ -20,8 +20,8 @@ Int64 = NDArray[np.int64]
 UInt32 = NDArray[np.uint32]
 
 # Multipliers and Weyl constants of Philox 4x32 (SC11, table 2 and section 4.3).
-_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
+WEYL = 0x9E3779B9, 0xBB67AE85
 _LOW, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 ROUNDS = 10
 
@@ -35,16 +35,17 @@ def key(*stream: int | str) -> int:
 def philox(stream_key: int, counter_N4: NDArray[np.uint64]) -> UInt32:
     """Philox 4x32-10. ``counter_N4`` holds 32-bit words; returns (N, 4) words."""
     c0, c1, c2, c3 = (counter_N4[:, word] for word in range(4))
+    m0, m1 = (np.uint64(multiplier) for multiplier in MULTIPLIERS)
     k0, k1 = stream_key & 0xFFFFFFFF, stream_key >> 32
     for _ in range(ROUNDS):
-        low, high = _M0 * c0, _M1 * c2
+        low, high = m0 * c0, m1 * c2
         c0, c1, c2, c3 = (
             (high >> _SHIFT) ^ c1 ^ np.uint64(k0),
             high & _LOW,
             (low >> _SHIFT) ^ c3 ^ np.uint64(k1),
             low & _LOW,
         )
-        k0, k1 = (k0 + _W0) & 0xFFFFFFFF, (k1 + _W1) & 0xFFFFFFFF
+        k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 

@@ -1,8 +1,7 @@
-"""A classifier trained on all images of the target, real and synthetic, and tested on images as they are and are not."""
+"""A classifier trained on a target's real and synthetic images, tested on images as they are and as they are not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -17,7 +16,7 @@ from scaleback.evaluations.corruptions import CORRUPTIONS, SEVERITIES, applicabl
 from scaleback.evaluations.finetune import logits, refuse_views, trained
 from scaleback.objectives.classify import Classify
 from scaleback.recipes import FINETUNE_RECIPES, FinetuneRecipe
-from scaleback.scaling.calibration import brier_score, expected_calibration_error, negative_log_likelihood
+from scaleback.scaling.calibration import brier, equal_width, negative_log_likelihood
 from scaleback.sources import AnyRealSource
 from scaleback.sources.population import Images, Population
 
@@ -105,9 +104,9 @@ class Classifier(Evaluation):
         seen = state.step * recipe.batch_images
         found = [
             Score(metric="accuracy", value=_accuracy(answer_MK, label_M), images_seen=seen, count=count),
-            Score(metric="calibration_error", value=expected_calibration_error(chance_MK, label_M), images_seen=seen),
+            Score(metric="calibration_error", value=equal_width(chance_MK, label_M).error, images_seen=seen),
             Score(metric="log_loss", value=negative_log_likelihood(chance_MK, label_M), images_seen=seen),
-            Score(metric="brier", value=brier_score(chance_MK, label_M), images_seen=seen),
+            Score(metric="brier", value=brier(chance_MK, label_M), images_seen=seen),
         ]
         found += self._corrupted(task, state, seen)
         for shift, images in zip(self.shifts, task.others, strict=True):

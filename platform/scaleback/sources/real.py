@@ -56,7 +56,7 @@ class RealSource(Source):
     both splits need the same classes."""
     fold: tuple[int, int] | None = None
     """(k, n): of the training images only the k-th of n parts, from 0, of the same classes in the same shares. Parts do
-    not meet, whatever the seed: what a generator was trained on, say, and what is private. The test split stays whole."""
+    not meet, whatever the seed: what a generator was trained on, and what is private. The test split stays whole."""
     view: Literal["as_is", "gray", "canny", "binary"] = "as_is"
     """What is seen of an image: ``gray`` in one channel, ``canny`` its edges on gray smoothed by 1.5 px, ``binary``
     gray above its median. An image of one gray has neither edges nor anything above its median, and is black."""

@@ -1,0 +1,278 @@
+"""Whether a model tells which images it was made from: the likelihood-ratio attack.
+
+Carlini et al., "Membership inference attacks from first principles" (S&P 2022). Many models are made alike, each from
+its own half of the samples; each in turn is attacked with what the others show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from scaleback.core import seeds
+from scaleback.core.errors import InputError, refusal
+from scaleback.scaling.intervals import CONFIDENCE, Interval
+
+# Shapes: M models, N samples, Q augmentations, K classes, O models other than the target, S shadows of one kind,
+# T thresholds, X canaries.
+
+LEAST_MODELS = 4
+"""With the target left out, each sample is still in one of the others, and out of one."""
+LEAST_SPREAD_MODELS = 6
+"""With the target left out, each sample is in two of the others, and out of two."""
+OWN_SPREAD_MODELS = 64
+"""From here on each sample has a spread of its own; with fewer, one for all is the stronger attack (section VI)."""
+LEAST_PROBABILITY = 1e-45
+"""Added before logarithms, as in the authors' code."""
+LEAST_SPREAD = 1e-6
+"""Of shadows that agree exactly, in nats."""
+FALSE_POSITIVE_RATES = (1e-4, 1e-3, 1e-2)
+CURVE_POINTS = 61
+DRAWS = 1_000
+
+Spread: TypeAlias = Literal["sample", "global"]
+
+
+def memberships(samples: int, models: int, seed: int) -> NDArray[np.bool_]:
+    """(M, N) which model is made from which sample: each sample is in exactly half of the models.
+
+    A sample's row of models depends on its index and the seed alone, not on how many samples there are.
+    """
+    if models < LEAST_MODELS or models % 2:
+        raise InputError(refusal(f"models must be an even number of at least {LEAST_MODELS}", models))
+    draw_NM = seeds.uniform(seeds.key("memberships", seed), np.arange(samples), models)
+    rank_NM = draw_NM.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    half = models // 2
+    return np.ascontiguousarray(half > rank_NM.T)
+
+
+def mislabelled_canaries(
+    label_N: NDArray[np.int64], share: float, classes: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the canaries, ascending, and their wrong labels, (X,) each: samples that can only be memorised.
+
+    Every other class is as likely. The canaries of a smaller share are among those of a larger one.
+    """
+    if not 0 < share <= 1:
+        raise InputError(refusal("the share of canaries must lie in (0, 1]", share))
+    if classes < 2 or not ((label_N >= 0) & (label_N < classes)).all():
+        raise InputError(refusal("canaries need at least 2 classes, and labels among them", classes))
+    count = max(1, round(share * len(label_N)))
+    index_X = np.sort(seeds.permutation(seeds.key("canaries", seed), len(label_N))[:count])
+    draw_X = seeds.uniform(seeds.key("canary labels", seed), index_X, 1)[:, 0]
+    return index_X, (label_N[index_X] + 1 + (draw_X * (classes - 1)).astype(np.int64)) % classes
+
+
+def confidence(probability_NQK: NDArray[np.floating], label_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,) log-odds of the label, of probabilities averaged over augmentations.
+
+    The odds are against the sum of the other classes, which keeps the digits that 1 - p loses near one.
+    """
+    probability = np.asarray(probability_NQK, np.float64)
+    if probability.ndim != 3 or label_N.shape != probability.shape[:1]:
+        got = (probability.shape, label_N.shape)
+        raise InputError(refusal("needs probabilities (samples, augmentations, classes) and a label a sample", got))
+    mean_NK = probability.mean(axis=1)
+    of_label_N = np.take_along_axis(mean_NK, label_N[:, None], axis=1)[:, 0]
+    np.put_along_axis(mean_NK, label_N[:, None], 0.0, axis=1)
+    others_N = mean_NK.sum(axis=1)
+    odds_N: NDArray[np.float64] = np.log(of_label_N + LEAST_PROBABILITY) - np.log(others_N + LEAST_PROBABILITY)
+    return odds_N
+
+
+def lira_online(
+    confidence_MN: NDArray[np.float64], member_MN: NDArray[np.bool_], spread: Spread | None = None
+) -> NDArray[np.float64]:
+    """(M, N) log-likelihood ratio that a sample is a member of the target, each model the target in turn.
+
+    Normal around the medians of the shadows with and without the sample. ``spread`` is each sample's own or one for
+    all; None takes what the number of models allows.
+
+    Raises:
+        InputError: unequal shapes, too few models, a sample not in half of them, a confidence that is not finite.
+    """
+    own = _own_spread(confidence_MN, member_MN, spread)
+    score_MN = np.empty(confidence_MN.shape)
+    for target, value_N in enumerate(confidence_MN):
+        other_ON, inside_ON = _others(confidence_MN, member_MN, target)
+        with_SN, without_SN = _shadows(other_ON, inside_ON)
+        pooled = None if own else _pooled_std(other_ON, inside_ON, ~inside_ON)
+        score_MN[target] = _log_density(value_N, with_SN, pooled) - _log_density(value_N, without_SN, pooled)
+    return score_MN
+
+
+def lira_offline(
+    confidence_MN: NDArray[np.float64], member_MN: NDArray[np.bool_], spread: Spread | None = None
+) -> NDArray[np.float64]:
+    """(M, N) deviations above the median of the shadows without the sample; spread and errors as ``lira_online``.
+
+    The paper's score is the normal distribution function of it, which orders samples alike but ends at one.
+    """
+    own = _own_spread(confidence_MN, member_MN, spread)
+    score_MN = np.empty(confidence_MN.shape)
+    for target, value_N in enumerate(confidence_MN):
+        other_ON, inside_ON = _others(confidence_MN, member_MN, target)
+        without_SN = _shadows(other_ON, inside_ON)[1]
+        std = without_SN.std(axis=0) if own else _pooled_std(other_ON, ~inside_ON)
+        score_MN[target] = (value_N - np.median(without_SN, axis=0)) / np.maximum(std, LEAST_SPREAD)
+    return score_MN
+
+
+def _own_spread(confidence_MN: NDArray[np.float64], member_MN: NDArray[np.bool_], spread: Spread | None) -> bool:
+    if confidence_MN.ndim != 2 or not confidence_MN.size or confidence_MN.shape != member_MN.shape:
+        got = (confidence_MN.shape, member_MN.shape)
+        raise InputError(refusal("confidence and membership must both be (models, samples)", got))
+    models = len(confidence_MN)
+    least = LEAST_SPREAD_MODELS if spread == "sample" else LEAST_MODELS
+    if models < least:
+        raise InputError(refusal(f"the attack needs at least {least} models", models))
+    if not (member_MN.sum(axis=0) * 2 == models).all():
+        raise InputError("each sample must be in exactly half of the models")
+    if not np.isfinite(confidence_MN).all():
+        raise InputError("confidences must be finite")
+    return models >= OWN_SPREAD_MODELS if spread is None else spread == "sample"
+
+
+def _others(
+    confidence_MN: NDArray[np.float64], member_MN: NDArray[np.bool_], target: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(O, N) the models after the target, around to the one before it."""
+    order_O = (target + np.arange(1, len(confidence_MN))) % len(confidence_MN)
+    return confidence_MN[order_O], member_MN[order_O]
+
+
+def _shadows(
+    other_ON: NDArray[np.float64], inside_ON: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(S, N) with each sample and (S, N) without it.
+
+    The target's own membership leaves one more on one side. That one is left out: a centre of more models lies nearer
+    to the target's confidence, which alone would tell membership, the wrong way round.
+    """
+    each = (len(other_ON) - 1) // 2
+    place_ON = np.argsort(~inside_ON, axis=0, kind="stable")
+    return (
+        np.take_along_axis(other_ON, place_ON[:each], axis=0),
+        np.take_along_axis(other_ON, place_ON[-each:], axis=0),
+    )
+
+
+def _pooled_std(other_ON: NDArray[np.float64], *groups: NDArray[np.bool_]) -> float:
+    """Spread of the models of a group around the group's mean at each sample, one number for all samples."""
+    square, free = 0.0, 0
+    for group_ON in groups:
+        count_N = group_ON.sum(axis=0)
+        mean_N = np.where(group_ON, other_ON, 0).sum(axis=0) / np.maximum(count_N, 1)
+        square += float((np.where(group_ON, other_ON - mean_N, 0) ** 2).sum())
+        free += int(np.maximum(count_N - 1, 0).sum())
+    return float(np.sqrt(square / max(free, 1)))
+
+
+def _log_density(
+    value_N: NDArray[np.float64], shadow_SN: NDArray[np.float64], std: float | None
+) -> NDArray[np.float64]:
+    spread_N = np.maximum(shadow_SN.std(axis=0) if std is None else std, LEAST_SPREAD)
+    density_N: NDArray[np.float64] = norm.logpdf(value_N, np.median(shadow_SN, axis=0), spread_N)
+    return density_N
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Roc:
+    """Rates at every threshold, from none called a member to all."""
+
+    false_positive_T: NDArray[np.float64]
+    true_positive_T: NDArray[np.float64]
+
+    @property
+    def area(self) -> float:
+        return float(np.trapezoid(self.true_positive_T, self.false_positive_T))
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """At the threshold where it is best."""
+        return float((1 + (self.true_positive_T - self.false_positive_T).max()) / 2)
+
+    def true_positive(self, rate: float) -> float:
+        """The largest true-positive rate at no more than this false-positive rate."""
+        last = np.searchsorted(self.false_positive_T, rate, side="right") - 1
+        return float(self.true_positive_T[last])
+
+
+def roc(score: NDArray[np.float64], member: NDArray[np.bool_]) -> Roc:
+    """The curve of scores of any shape; equal scores are passed together."""
+    _check_scores(score, member)
+    level, place = np.unique(-score.ravel(), return_inverse=True)
+    inside, outside = (np.bincount(place, chosen, len(level)) for chosen in (member.ravel(), ~member.ravel()))
+    return Roc(
+        false_positive_T=np.concatenate([[0.0], outside.cumsum() / outside.sum()]),
+        true_positive_T=np.concatenate([[0.0], inside.cumsum() / inside.sum()]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attack:
+    """How well members are told from others."""
+
+    area: Interval
+    """Under the curve; the interval is over samples, each with all its models. 0.5 is no attack."""
+    balanced_accuracy: float
+    """At its best threshold, so a little above 0.5 where there is no attack."""
+    true_positive: Mapping[float, float | None]
+    """At each false-positive rate; None where there are too few non-members to have that rate."""
+    curve: tuple[tuple[float, float], ...]
+    """False- and true-positive rates for a figure of two logarithmic axes."""
+
+
+def attack_summary(
+    score_MN: NDArray[np.float64], member_MN: NDArray[np.bool_], *, draws: int = DRAWS, seed: int = 0
+) -> Attack:
+    """Summarise the scores of all targets. InputError as ``roc``."""
+    found = roc(score_MN, member_MN)
+    outside = int((~member_MN).sum())
+    rates = np.geomspace(1 / outside, 1, CURVE_POINTS)
+    low, high = _bootstrap(score_MN, member_MN, draws, seed)
+    return Attack(
+        area=Interval(found.area, low, high, score_MN.shape[-1]),
+        balanced_accuracy=found.balanced_accuracy,
+        true_positive={
+            rate: found.true_positive(rate) if outside * rate >= 1 else None for rate in FALSE_POSITIVE_RATES
+        },
+        curve=tuple((float(rate), found.true_positive(rate)) for rate in rates),
+    )
+
+
+def _bootstrap(
+    score_MN: NDArray[np.float64], member_MN: NDArray[np.bool_], draws: int, seed: int
+) -> tuple[float, float]:
+    """Ends of the interval of the area over draws of samples: each sample counts as often as it is drawn."""
+    samples = score_MN.shape[1]
+    level, place = np.unique(score_MN, return_inverse=True)
+    place_MN = place.reshape(score_MN.shape)
+    inside_at, outside_at = place_MN[member_MN], place_MN[~member_MN]
+    inside_sample, outside_sample = np.nonzero(member_MN)[1], np.nonzero(~member_MN)[1]
+    rng = seeds.generator("bootstrap of an attack", seed)
+    areas = []
+    for _ in range(draws):
+        times_N = np.bincount(rng.integers(0, samples, samples), minlength=samples).astype(float)
+        inside = np.bincount(inside_at, times_N[inside_sample], len(level))
+        outside = np.bincount(outside_at, times_N[outside_sample], len(level))
+        below = outside.cumsum() - outside / 2
+        pairs = inside.sum() * outside.sum()
+        if pairs:
+            areas.append(float((inside * below).sum() / pairs))
+    low, high = np.quantile(areas, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
+    return float(low), float(high)
+
+
+def _check_scores(score: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
+    if score.shape != member.shape:
+        raise InputError(refusal("scores and memberships must have one shape", (score.shape, member.shape)))
+    if not np.isfinite(score).all():
+        raise InputError("scores must be finite")
+    if not member.any() or member.all():
+        raise InputError("an attack is judged on members and on others; one of them is missing")
