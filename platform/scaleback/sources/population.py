@@ -188,6 +188,13 @@ def load_images(store: Store, population: Population, images: int) -> Images:
     return Images(image_NHWC=image_NHWC, label_N=label_N, classes=population.source.classes(images))
 
 
+def class_names(store: Store, population: Population) -> list[str]:
+    """What its first block says that classes are called; nothing where it does not say."""
+    manifest = store.manifest(population.block_address(0), population)
+    found: list[str] = [] if manifest is None else manifest.record["population"].get("class_names", [])
+    return found
+
+
 def read_block(store: Store, population: Population, block: Block) -> bytes:
     """The file of one block, verified.
 
