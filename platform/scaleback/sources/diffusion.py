@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scaleback.core.errors import DataError, Refusal, RenderError, refusal
+from scaleback.core.errors import Refusal, RenderError, refusal
 from scaleback.sources.base import Reader, Source
 from scaleback.sources.generators import ADAPTATIONS, AnyAdaptation, AnyGenerator, Embedded
 
@@ -83,10 +83,7 @@ class Diffusion(Source):
 
     def verify(self) -> None:
         self.real.verify()
-        try:
-            self.generator.verify()
-        except DataError as error:
-            raise DataError(f"generator.{error}") from None
+        self.generator.verify()
 
     def population_seed(self, seed: int) -> int:
         return seed

@@ -61,7 +61,7 @@ class Generator(Spec, ABC):
         """Look at the files behind it, as far as that is cheap, before anything is started.
 
         Raises:
-            DataError: one is missing or says what cannot be; the message begins with the field.
+            DataError: one is missing or says what cannot be; the message begins with ``generator.`` and the field.
         """
 
     def origin(self) -> str | None:

@@ -83,7 +83,7 @@ class StableDiffusion(Generator):
         pipeline = self._config("checkpoint", "model_index.json")
         if pipeline is not None:
             if pipeline.get("_class_name") not in PIPELINES:
-                rule = f"checkpoint: {self.checkpoint}: must be a pipeline of {' or '.join(PIPELINES)}"
+                rule = f"generator.checkpoint: {self.checkpoint}: must be a pipeline of {' or '.join(PIPELINES)}"
                 raise DataError(refusal(rule, pipeline.get("_class_name")))
             refuse_prediction(self.checkpoint, self._config("checkpoint", "scheduler/scheduler_config.json") or {})
         encoder = None if self.image_encoder is None else self._config("image_encoder", "config.json")
@@ -108,7 +108,9 @@ class StableDiffusion(Generator):
         try:
             config: dict[str, Any] = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise DataError(f"{field}: {path}: cannot be read ({' '.join(str(error).split())[:80]})") from None
+            raise DataError(
+                f"generator.{field}: {path}: cannot be read ({' '.join(str(error).split())[:80]})"
+            ) from None
         return config
 
     def origin(self) -> str | None:
@@ -158,7 +160,7 @@ class StableDiffusion(Generator):
 
 def missing(field: str, name: str) -> str:
     """One line about a checkpoint that is not on this machine."""
-    return f"{field}: {name}: is not on this machine; pass a folder that holds it, or download: true"
+    return f"generator.{field}: {name}: is not on this machine; pass a folder that holds it, or download: true"
 
 
 def refuse_prediction(checkpoint: str, schedule: Any) -> None:
@@ -169,7 +171,7 @@ def refuse_prediction(checkpoint: str, schedule: Any) -> None:
     """
     predicted = schedule.get("prediction_type", "epsilon")
     if predicted != "epsilon":
-        rule = f"checkpoint: {checkpoint}: must predict noise (prediction_type epsilon)"
+        rule = f"generator.checkpoint: {checkpoint}: must predict noise (prediction_type epsilon)"
         raise DataError(refusal(rule, predicted))
 
 
@@ -180,7 +182,7 @@ def refuse_width(encoder: str, width: int, text_width: int | None) -> None:
         DataError: they are not as wide.
     """
     if width != text_width:
-        rule = f"image_encoder: {encoder}: must have features as wide as the text's tokens, {text_width}"
+        rule = f"generator.image_encoder: {encoder}: must have features as wide as the text's tokens, {text_width}"
         raise DataError(refusal(rule, width))
 
 
@@ -213,16 +215,18 @@ def _read_captions(path: str) -> dict[str, str]:
     """Captions by what images are called."""
     file = Path(path)
     if not file.exists():
-        raise DataError(f"captions: {path}: is not there; pass a JSON file, or a folder of one a class")
+        raise DataError(f"generator.captions: {path}: is not there; pass a JSON file, or a folder of one a class")
     found: dict[str, str] = {}
     files = sorted(file.glob("*.json")) if file.is_dir() else [file]
     for one in files:
         try:
             read = json.loads(one.read_text())
         except (OSError, ValueError) as error:
-            raise DataError(f"captions: {one}: cannot be read ({' '.join(str(error).split())[:80]})") from None
+            raise DataError(
+                f"generator.captions: {one}: cannot be read ({' '.join(str(error).split())[:80]})"
+            ) from None
         if not isinstance(read, dict) or not all(isinstance(caption, str) for caption in read.values()):
-            raise DataError(f'captions: {one}: must hold {{"image": "caption"}}')
+            raise DataError(f'generator.captions: {one}: must hold {{"image": "caption"}}')
         before = f"{one.stem}/" if file.is_dir() else ""
         found |= {f"{before}{name}": caption for name, caption in read.items()}
     return found

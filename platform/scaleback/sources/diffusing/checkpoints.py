@@ -38,6 +38,6 @@ def loaded(kind: Any, field: str, name: str, *, download: bool, **keywords: Any)
         return kind.from_pretrained(name, local_files_only=not download, use_safetensors=True, **keywords)
     except (OSError, ValueError, RuntimeError) as error:
         if not download and not Path(name).is_dir():
-            raise DataError(f"generator.{missing(field, name)}") from error
+            raise DataError(missing(field, name)) from error
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"generator.{field}: {name}: cannot be loaded ({reason})") from error
