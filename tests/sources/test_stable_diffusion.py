@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file
 
 from scaleback.adapt.run import learn
+from scaleback.cli import main
 from scaleback.core.errors import DataError, SpecError
 from scaleback.core.store import Store
 from scaleback.sources.diffusing.lora import load_lora
@@ -488,6 +490,27 @@ def test_wrong_files_are_one_line_before_anything_starts(source, wrong, changes,
     with pytest.raises(DataError) as caught:
         changed.verify()
     assert str(caught.value) == line.format(here=wrong)
+
+
+def test_without_a_network_a_download_is_one_line(source, monkeypatch):
+    def offline(name, file):
+        raise LocalEntryNotFoundError("no connection\nat all")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    changed = source.replace({"generator.checkpoint": "no/such-model", "generator.download": True})
+    with pytest.raises(DataError) as caught:
+        changed.verify()
+    line = "generator.checkpoint: no/such-model: cannot be downloaded; pass a folder (no connection at all)"
+    assert str(caught.value) == line
+
+
+def test_the_command_line_says_so_and_ends_with_2(source, tmp_path, capsys):
+    wanted = source.replace({"generator.checkpoint": "no/such-model"}).plain()
+    store = tmp_path / "store"
+    assert main(["plan", "--storage", str(store), "--set", f"source={json.dumps(wanted)}"]) == 2
+    line = "source: generator.checkpoint: no/such-model: is not on this machine; pass a folder that holds it, or "
+    assert capsys.readouterr().err == f"scaleback: {line}download: true\n"
+    assert not store.exists()
 
 
 def test_images_without_a_caption_are_named(spec, wrong):

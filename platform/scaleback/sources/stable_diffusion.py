@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from scaleback.sources.population import Population
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+CLIP_WIDTH = 512
+"""Of features where a config does not say: CLIP's own default."""
 NEGATIVE = "distorted, unrealistic, blurry, out of frame, cropped, deformed"
 """What an image should not be (Real-Fake's released script)."""
 
@@ -81,36 +83,30 @@ class StableDiffusion(Generator):
 
     def verify(self) -> None:
         pipeline = self._config("checkpoint", "model_index.json")
-        if pipeline is not None:
-            if pipeline.get("_class_name") not in PIPELINES:
-                rule = f"generator.checkpoint: {self.checkpoint}: must be a pipeline of {' or '.join(PIPELINES)}"
-                raise DataError(refusal(rule, pipeline.get("_class_name")))
-            refuse_prediction(self.checkpoint, self._config("checkpoint", "scheduler/scheduler_config.json") or {})
-        encoder = None if self.image_encoder is None else self._config("image_encoder", "config.json")
-        text = self._config("checkpoint", "text_encoder/config.json")
-        if encoder is not None and text is not None:
+        if pipeline.get("_class_name") not in PIPELINES:
+            rule = f"generator.checkpoint: {self.checkpoint}: must be a pipeline of {' or '.join(PIPELINES)}"
+            raise DataError(refusal(rule, pipeline.get("_class_name")))
+        refuse_prediction(self.checkpoint, self._config("checkpoint", "scheduler/scheduler_config.json"))
+        if self.image_encoder is not None:
+            encoder = self._config("image_encoder", "config.json")
             own = encoder.get("vision_config") or encoder
-            width = own.get("projection_dim", encoder.get("projection_dim", 512))  # CLIP's own default
-            refuse_width(self.image_encoder or "", width, text.get("hidden_size"))
+            width = own.get("projection_dim", encoder.get("projection_dim", CLIP_WIDTH))
+            text = self._config("checkpoint", "text_encoder/config.json")
+            refuse_width(self.image_encoder, width, text.get("hidden_size"))
         if self.captioner is not None:
             self._config("captioner", "config.json")
         if self.captions is not None:
             _read_captions(self.captions)
 
-    def _config(self, field: str, file: str) -> dict[str, Any] | None:
-        """A file of a checkpoint; None if it is yet to be downloaded."""
+    def _config(self, field: str, file: str) -> dict[str, Any]:
+        """A small file of a checkpoint."""
         name: str = getattr(self, field)
         path = local_file(name, file)
+        if path is None and self.download and not Path(name).is_dir():
+            path = _downloaded(field, name, file)
         if path is None:
-            if self.download and not Path(name).is_dir():
-                return None
             raise DataError(missing(field, name))
-        try:
-            config: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"generator.{field}: {path}: cannot be read ({' '.join(str(error).split())[:80]})"
-            ) from None
+        config: dict[str, Any] = _json(f"generator.{field}", path)
         return config
 
     def origin(self) -> str | None:
@@ -200,6 +196,23 @@ def local_file(name: str, file: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def _downloaded(field: str, name: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, file))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise DataError(f"generator.{field}: {name}: cannot be downloaded; pass a folder ({reason})") from None
+
+
+def _json(field: str, file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{field}: {file}: cannot be read ({' '.join(str(error).split())[:80]})") from None
+
+
 @lru_cache(maxsize=16)
 def _digest(name: str) -> str | None:
     """Of a file, or of the files in a folder; None for a name of the hub."""
@@ -219,12 +232,7 @@ def _read_captions(path: str) -> dict[str, str]:
     found: dict[str, str] = {}
     files = sorted(file.glob("*.json")) if file.is_dir() else [file]
     for one in files:
-        try:
-            read = json.loads(one.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"generator.captions: {one}: cannot be read ({' '.join(str(error).split())[:80]})"
-            ) from None
+        read = _json("generator.captions", one)
         if not isinstance(read, dict) or not all(isinstance(caption, str) for caption in read.values()):
             raise DataError(f'generator.captions: {one}: must hold {{"image": "caption"}}')
         before = f"{one.stem}/" if file.is_dir() else ""
