@@ -267,6 +267,27 @@ def test_an_image_is_the_same_alone_and_among_eight(source, learnt):
     assert abs(together[0].astype(int) - together[1]).max() > 10
 
 
+def test_guidance_and_the_prior_change_what_is_drawn(source, learnt):
+    changes = [{"guidance": "none"}, {"guidance": "image"}, {}, {"strength": 1.0}, {"guidance_scale": 7.5}]
+    drawn = [
+        source.replace({"adaptation": None, **change}).open_with(3, learnt)(np.arange(4)).image_BHWC.astype(int)
+        for change in changes
+    ]
+    for first in range(len(drawn)):
+        for second in range(first):
+            assert abs(drawn[first] - drawn[second]).max() > source.tolerance, (changes[first], changes[second])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_a_compiled_unet_learns_and_draws_the_same(source, learnt, tmp_path):
+    compiled, store = source.replace({"generator.compile": True}), Store(tmp_path)
+    learn(compiled, 3, store)
+    assert compiled.learnt(3)[-1].address == source.learnt(3)[-1].address
+    found = compiled.open_with(3, store)(np.arange(4)).image_BHWC.astype(int)
+    assert abs(found - source.open_with(3, learnt)(np.arange(4)).image_BHWC).max() <= 4  # 16 steps of float32
+
+
 def test_copies_are_rendered_into_blocks(source, learnt):
     population = Population.of(source, 3)
     for block in missing_blocks(learnt, population, 30):

@@ -19,6 +19,8 @@ class Diffuser(nn.Module):
     """(channels, rows, columns)."""
     noise_schedule: Mapping[str, Any]
     """Config of a scheduler of diffusers, of any kind."""
+    together: Mapping[str, int] = {"cpu": 32, "cuda": 128}
+    """Images drawn at once on a kind of device."""
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
         """Latents of images in [-1, 1]."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 # Shapes: B images of a batch, N real images, H rows, W columns, C channels, F numbers of a look.
 
-TOGETHER = {"cpu": 32, "cuda": 128}
-"""Images drawn at once."""
 LOOKED_AT = 256
 """Images whose looks are taken at once."""
 
@@ -49,7 +47,7 @@ class DiffusionReader:
         )
 
     def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
-        most = TOGETHER[self._device.type]
+        most = self._diffuser.together[self._device.type]
         parts = [self._drawn(indices_B[start : start + most]) for start in range(0, len(indices_B), most)]
         real_B = indices_B % self._spec.real_images
         return Samples(
