@@ -16,6 +16,7 @@ from scaleback.objectives.learners.base import Batch
 from scaleback.pretrain.world import World
 from scaleback.sources.diffusing.opened import LORA, PARTS, WEIGHTS
 from scaleback.sources.diffusion import Diffusion
+from scaleback.sources.generators import GENERATORS
 
 WORKERS, IMAGES = 2, 8
 
@@ -86,7 +87,7 @@ def learner(store, source):
     from scaleback.sources.population import load_images
 
     stage = source.learnt(3)[-1]
-    training = _training(stage, load_images(store, stage.population, stage.images), store)
+    training = _training(stage, load_images(store, stage.population, stage.images), store, torch.device("cpu"))
     with torch.no_grad():
         for parameter in training.learner.parameters():
             if parameter.requires_grad:
@@ -127,13 +128,14 @@ def member(rank, folder, source):
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def learnt(tmp_path_factory):
+@pytest.fixture(scope="module", params=GENERATORS)
+def learnt(request, tmp_path_factory):
     """A source, and the folder of a store with what it learnt."""
     from scaleback.adapt.run import learn
 
     folder = tmp_path_factory.mktemp("learnt")
-    source = Diffusion.example(folder).replace({"adaptation.mmd_weight": 5.0})
+    generator = GENERATORS[request.param].example(folder)
+    source = Diffusion.example(folder).replace({"adaptation.mmd_weight": 5.0, "generator": generator.plain()})
     learn(source, 3, Store(folder / "store"))
     return source, folder
 
@@ -174,10 +176,13 @@ def test_low_rank_weights_and_classes_are_all_that_is_trained_and_kept(learnt):
 def test_what_is_published_is_what_opens(learnt):
     source, folder = learnt
     store = Store(folder / "store")
-    trained, adapted = (store.manifest(stage.address, stage) for stage in source.learnt(3))
-    assert WEIGHTS in trained.files
+    *before, adapted = (store.manifest(stage.address, stage) for stage in source.learnt(3))
+    assert len(before) == source.generator.trains
+    for one in before:
+        assert WEIGHTS in one.files
+        assert one.record["images_seen"] == 64
     assert {LORA, PARTS} <= adapted.files.keys()
-    assert trained.record["images_seen"] == adapted.record["images_seen"] == 64
+    assert adapted.record["images_seen"] == 64
     assert adapted.record["watched"]["discrepancy"] > 0
 
 

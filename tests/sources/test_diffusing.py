@@ -10,9 +10,10 @@ from scaleback.core.errors import RenderError, SpecError
 from scaleback.sources.diffusing.guide import Guide
 from scaleback.sources.diffusing.lora import add_lora, load_lora, lora_file
 from scaleback.sources.diffusing.model import normal, signal_and_noise
-from scaleback.sources.diffusing.reader import pixels, scaled
+from scaleback.sources.diffusing.pictures import pixels, scaled
 from scaleback.sources.diffusing.sampling import sample
 from scaleback.sources.diffusion import Diffusion
+from scaleback.sources.generator import Subject
 from scaleback.sources.generators import Embedded
 from scaleback.sources.named import Digits
 
@@ -24,9 +25,13 @@ def spec(tmp_path_factory):
     return Embedded.example(tmp_path_factory.mktemp("generator"))
 
 
+def subject(spec):
+    return Subject(shape=spec.source.shape, classes=10)
+
+
 @pytest.fixture
 def diffuser(spec):
-    made = spec.build(classes=10).eval()
+    made = spec.build(subject(spec)).eval()
     with torch.no_grad():
         for parameter in made.parameters():  # the last convolution of a UNet may begin at zero
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
@@ -89,7 +94,10 @@ def test_a_fresh_adapter_changes_nothing_and_only_it_is_trained(diffuser):
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
 def test_an_adapter_that_is_loaded_adds_scale_times_its_product(spec, scale):
-    mine, plain = spec.build(classes=10).eval(), spec.build(classes=10).eval()
+    mine, plain = (
+        spec.build(subject(spec)).eval(),
+        spec.build(subject(spec)).eval(),
+    )
     add_lora(mine.unet, 3, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -103,7 +111,7 @@ def test_an_adapter_that_is_loaded_adds_scale_times_its_product(spec, scale):
             stem = f"unet.{name.removesuffix('.weight')}"
             if f"{stem}.lora_A.weight" in file:
                 weight += scale * file[f"{stem}.lora_B.weight"] @ file[f"{stem}.lora_A.weight"]
-    loaded = spec.build(classes=10).eval()
+    loaded = spec.build(subject(spec)).eval()
     load_lora(loaded.unet, file, scale)
     given = noise(mine), torch.tensor([5, 500, 900]), told(mine)
     torch.testing.assert_close(loaded(*given), plain(*given), rtol=1e-4, atol=1e-5)

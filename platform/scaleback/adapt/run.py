@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +24,27 @@ from scaleback.pretrain.world import World
 from scaleback.recipes import Augmentation, Recipe
 from scaleback.recipes.optimizers import AdamW
 from scaleback.sources.base import Source
+from scaleback.sources.diffusing.captions import captions
 from scaleback.sources.diffusing.lora import lora_file
-from scaleback.sources.diffusing.opened import LORA, PARTS, WEIGHTS, load_trained
+from scaleback.sources.diffusing.opened import CAPTIONS, LORA, PARTS, WEIGHTS, load_trained, subject_of
 from scaleback.sources.diffusing.reader import guide_of
 from scaleback.sources.generators import Schedule
-from scaleback.sources.learnt import Adapted, Trained
-from scaleback.sources.population import Images, load_images, missing_blocks, render_block
+from scaleback.sources.learnt import Adapted, Captioned, Learnt, Trained
+from scaleback.sources.population import Images, class_names, load_images, missing_blocks, render_block
 
 SHIPPED = Path(scaleback.sources.diffusing.__file__).parent / "weights"
 """Weights that come with the package, by the slug of their generator."""
 
 
 def run_learning(
-    spec: Trained | Adapted,
+    spec: Learnt,
     store: Store,
     world: World,
     *,
     checkpoint_every_s: float = 60.0,
     report: Callable[[Row], None] = lambda row: None,
 ) -> Manifest | None:
-    """Train and publish ``generator/<slug>`` or ``adapt/<slug>``. Only worker 0 gets it back.
+    """Make and publish ``generator/<slug>``, ``captions/<slug>`` or ``adapt/<slug>``. Only worker 0 gets it back.
 
     Weights of a generator that comes with the package are published as they are.
 
@@ -56,8 +58,10 @@ def run_learning(
             return None
         record: dict[str, Any] = {"shipped": True}
         return store.publish(spec.address, {WEIGHTS: shipped.read_bytes()}, spec=spec, record=record)
+    if isinstance(spec, Captioned):
+        return _captioned(spec, store, world)
     images = load_images(store, spec.population, spec.images)
-    training = _training(spec, images, store)
+    training = _training(spec, images, store, world.device)
     checkpoints = Checkpoints(store, spec.address, spec, checkpoint_every_s)
     state = train(training, world, checkpoints=checkpoints, report=report)
     if not world.first:
@@ -78,6 +82,15 @@ def run_learning(
     return manifest
 
 
+def _captioned(spec: Captioned, store: Store, world: World) -> Manifest | None:
+    if not world.first:
+        return None
+    begun, images = time.perf_counter(), load_images(store, spec.population, spec.images)
+    said = json.dumps(captions(spec, images.image_NHWC, world.device), indent=0).encode()
+    record = {"images": spec.images, "caption_s": time.perf_counter() - begun}
+    return store.publish(spec.address, {CAPTIONS: said}, spec=spec, record=record)
+
+
 def learn(source: Source, seed: int, store: Store, report: Callable[[Row], None] = lambda row: None) -> None:
     """Do in this process what a source must have learnt before it can be opened, and is not there yet.
 
@@ -96,16 +109,17 @@ def learn(source: Source, seed: int, store: Store, report: Callable[[Row], None]
                 run_learning(stage, store, World(device=device), report=report)
 
 
-def _training(spec: Trained | Adapted, images: Images, store: Store) -> Training:
+def _training(spec: Trained | Adapted, images: Images, store: Store, device: torch.device) -> Training:
     learner: DenoisingLearner
+    subject = subject_of(spec.generator, spec.population, spec.images, class_names(store, spec.population), store)
     if isinstance(spec, Trained):
         schedule, seed, told = spec.generator.schedule, spec.generator.seed, spec.generator.labels
-        diffuser = spec.generator.build(classes=(images.classes or 0) if told else 0)
+        diffuser = spec.generator.build(subject if told else replace(subject, classes=0)).to(device)
         guide = guide_of(diffuser, images.image_NHWC, images.label_N, kind="image", images=1, seed=seed)
         learner = DenoisingLearner(diffuser, schedule, guide, labels=told, hides=True)
     else:
         schedule, seed = spec.adaptation.schedule, spec.seed
-        diffuser = spec.generator.build(classes=images.classes or 0)
+        diffuser = spec.generator.build(subject).to(device)
         if (before := spec.trained) is not None:
             load_trained(diffuser, store, before)
         guide = guide_of(

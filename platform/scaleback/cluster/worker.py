@@ -11,12 +11,13 @@ from scaleback.cluster.placement import Placement
 from scaleback.core.store import Store
 from scaleback.evaluations.run import Evaluate, run_evaluate
 from scaleback.pretrain.spec import Pretrain
-from scaleback.sources.learnt import Adapted, Trained
+from scaleback.sources.learnt import Adapted, Captioned, Learnt, Trained
 
-TrainingStage: TypeAlias = Trained | Adapted | Pretrain
+TrainingStage: TypeAlias = Learnt | Pretrain
 Stage: TypeAlias = TrainingStage | Evaluate
 VERBS: Mapping[str, type[Stage]] = {
     "generator": Trained,
+    "captions": Captioned,
     "adapt": Adapted,
     "pretrain": Pretrain,
     "evaluate": Evaluate,

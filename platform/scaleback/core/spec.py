@@ -32,6 +32,8 @@ class Spec(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
     revision: ClassVar[int] = 1
+    beside: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are no part of identity: how the same thing is come by."""
 
     @model_validator(mode="before")
     @classmethod
@@ -42,11 +44,16 @@ class Spec(BaseModel):
         return data
 
     def canonical(self) -> dict[str, Plain]:
-        """What identity is computed from: the kind, the revision if bumped, and every field that is not its default."""
+        """What identity is computed from: the kind, the revision if bumped, and every field that is not its default.
+
+        Fields that are ``beside`` it are left out.
+        """
         fields: dict[str, Plain] = {"revision": self.revision} if self.revision != 1 else {}
         for name, info in type(self).model_fields.items():
             value = getattr(self, name)
             default = info.get_default(call_default_factory=True)
+            if name in self.beside:
+                continue
             if name == "kind" or info.is_required() or value != default or _revised(value):
                 fields[name] = _plain(value, Spec.canonical)
         return fields

@@ -16,7 +16,7 @@ from scaleback.core.spec import Spec
 
 if TYPE_CHECKING:
     from scaleback.core.store import Store
-    from scaleback.sources.learnt import Adapted, Trained
+    from scaleback.sources.learnt import Learnt
 
 # Shapes: B images of a batch, N images of a population, H rows, W columns, C channels.
 
@@ -102,6 +102,8 @@ class Source(Spec, ABC):
 
     tolerance: ClassVar[int] = 0
     """Largest difference of a pixel between two openings; 0 means exact, as on a CPU."""
+    names_classes: ClassVar[bool] = False
+    """Whether what it opens into calls classes by words, under ``class_names`` of its record."""
 
     @property
     @abstractmethod
@@ -140,7 +142,7 @@ class Source(Spec, ABC):
     def open(self, seed: int) -> Reader:
         """Load what is needed to make images. Heavy imports happen here and nowhere earlier."""
 
-    def learnt(self, seed: int) -> list[Trained | Adapted]:
+    def learnt(self, seed: int) -> list[Learnt]:
         """What must be in the store before it can be opened, in order."""
         return []
 
@@ -151,6 +153,10 @@ class Source(Spec, ABC):
     def origin(self) -> str | None:
         """A digest of the files behind the source, part of the identity of what is read from them; None if made."""
         return None
+
+    def image_names(self, seed: int, images: int) -> list[tuple[str, ...]]:
+        """What a file of the user's may call each of the first images; ``seed`` is the one it is opened with."""
+        return [(str(index),) for index in range(images)]
 
     def verify(self) -> None:
         """Look at the files behind the source, as far as that is cheap, before anything is started.

@@ -14,7 +14,7 @@ from scaleback.sources.generators import ADAPTATIONS, AnyAdaptation, AnyGenerato
 if TYPE_CHECKING:
     from scaleback.core.store import Store
     from scaleback.sources import AnySource  # a union over the registry, which lists this class too
-    from scaleback.sources.learnt import Adapted, Trained
+    from scaleback.sources.learnt import Learnt
 
 
 class Diffusion(Source):
@@ -58,7 +58,7 @@ class Diffusion(Source):
         if available is not None and self.real_images > available:
             raise Refusal("real_images", refusal(f"must be at most the {available:,} there are", self.real_images))
         try:
-            self.generator.refuse(self.real.shape, self.real.classes(self.real_images))
+            self.generator.refuse(self.real, self.real_images, guided=self.guidance != "none")
         except Refusal as error:
             raise Refusal(f"generator.{error.field}", str(error)) from None
         return self
@@ -78,36 +78,42 @@ class Diffusion(Source):
         return None
 
     def origin(self) -> str | None:
-        return self.real.origin()
+        parts = [part for part in (self.real.origin(), self.generator.origin()) if part is not None]
+        return "+".join(parts) or None
 
     def verify(self) -> None:
         self.real.verify()
+        self.generator.verify()
 
     def population_seed(self, seed: int) -> int:
         return seed
 
-    def learnt(self, seed: int) -> list[Trained | Adapted]:
+    def learnt(self, seed: int) -> list[Learnt]:
         own = self.own_learnt(seed)
         before = [stage for one in own for stage in one.population.source.learnt(one.population.seed)]
         return [*self.real.learnt(self.real.population_seed(seed)), *before, *own]
 
-    def own_learnt(self, seed: int) -> list[Trained | Adapted]:
+    def own_learnt(self, seed: int) -> list[Learnt]:
         """The stages whose weights the generator has, in order."""
         from scaleback.sources.learnt import Adapted, Trained
         from scaleback.sources.population import Population
 
-        found: list[Trained | Adapted] = []
+        found: list[Learnt] = []
+        population = Population.of(self.real, seed)
         if isinstance(self.generator, Embedded):
             found.append(Trained.of(self.generator))
+        if (captioned := self.generator.captioned(population, self.real_images)) is not None:
+            found.append(captioned)
         if self.adaptation is not None:
             adapted = Adapted(
                 generator=self.generator,
                 adaptation=self.adaptation,
                 guidance=self.guidance,
                 guidance_images=self.guidance_images,
-                population=Population.of(self.real, seed),
+                population=population,
                 images=self.real_images,
                 seed=seed,
+                origin=self.generator.origin(),
             )
             found.append(adapted)
         return found

@@ -65,6 +65,12 @@ class Folder(RealSource):
     def labels(self) -> NDArray[np.int64]:
         return _listing(self.path, self.split, self.test_share).label_N
 
+    def names_of(self, place: int) -> tuple[str, ...]:
+        listing = _listing(self.path, self.split, self.test_share)
+        file = Path(listing.files[place]).name
+        names = (file,) if not listing.class_names else (f"{listing.class_names[listing.label_N[place]]}/{file}",)
+        return (*names, str(place))
+
     def origin(self) -> str:
         return _listing(self.path, self.split, self.test_share).digest
 

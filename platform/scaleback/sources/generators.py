@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
@@ -11,9 +10,12 @@ from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
 from scaleback.core.spec import Spec, presets, variants
+from scaleback.sources.generator import Generator, Subject
+from scaleback.sources.stable_diffusion import StableDiffusion
 
 if TYPE_CHECKING:
     from scaleback.sources import AnySource  # a union over the registry, which names generators too
+    from scaleback.sources.base import Source
     from scaleback.sources.diffusing.model import Diffuser
 
 GROUPS = 8
@@ -70,30 +72,6 @@ class Adaptation(Spec):
         return self.mmd_weight > 0
 
 
-class Generator(Spec, ABC):
-    """A diffusion model that predicts noise, told of an image's class and of how it looks."""
-
-    trains: ClassVar[bool] = False
-    """Whether it begins with weights that are trained here."""
-
-    @abstractmethod
-    def refuse(self, source_shape: tuple[int, int, int], classes: int | None) -> None:
-        """Raise Refusal if it cannot draw images of (height, width, channels) and of so many classes."""
-
-    @abstractmethod
-    def build(self, *, classes: int) -> Diffuser:
-        """The model, with fresh weights or those of its checkpoint.
-
-        Args:
-            classes: of the images that are to be drawn; 0 if they are unlabelled.
-        """
-
-    @classmethod
-    @abstractmethod
-    def example(cls, scratch: Path) -> Self:
-        """A small instance for the contract tests; files it needs go into ``scratch``."""
-
-
 class Embedded(Generator):
     """A UNet of diffusers on squares of pixels, trained here: minutes on a GPU, an hour on two cores.
 
@@ -133,18 +111,18 @@ class Embedded(Generator):
             raise Refusal("square_px", refusal(rule, self.square_px))
         return self
 
-    def refuse(self, source_shape: tuple[int, int, int], classes: int | None) -> None:
-        if source_shape != self.source.shape:
-            rule = f"must give images of shape {source_shape}, as those to be drawn"
+    def refuse(self, real: Source, images: int, *, guided: bool) -> None:
+        if real.shape != self.source.shape:
+            rule = f"must give images of shape {real.shape}, as those to be drawn"
             raise Refusal("source", refusal(rule, self.source.shape))
-        known = self.source.classes(self.images) if self.labels else None
+        known, classes = self.source.classes(self.images) if self.labels else None, real.classes(images)
         if known is not None and known != classes:
             raise Refusal("labels", refusal(f"must be false: the source has {known} classes, not {classes}", True))
 
-    def build(self, *, classes: int) -> Diffuser:
+    def build(self, subject: Subject) -> Diffuser:
         from scaleback.sources.diffusing.embedded import EmbeddedDiffuser
 
-        return EmbeddedDiffuser(self, classes=classes)
+        return EmbeddedDiffuser(self, classes=subject.classes)
 
     @classmethod
     def example(cls, scratch: Path) -> Self:
@@ -154,7 +132,7 @@ class Embedded(Generator):
         return cls(source=Digits(), images=32, square_px=1, widths=(8, 16), token_width=16, schedule=schedule)
 
 
-GENERATORS: Mapping[str, type[Generator]] = {"embedded": Embedded}
+GENERATORS: Mapping[str, type[Generator]] = {"embedded": Embedded, "stable-diffusion": StableDiffusion}
 
 ADAPTATIONS: Mapping[str, Adaptation] = {
     # Released script: constant lr 1e-4, batch 8, 100 epochs; here that of ImageNette's 9,469 images.

@@ -1,8 +1,8 @@
-"""What a generator learnt, as an artifact: trained from nothing, or adapted to real images."""
+"""What a generator learnt, as an artifact: trained from nothing, told in words, or adapted to real images."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -41,6 +41,31 @@ class Trained(Spec):
         return self.generator.images
 
 
+class Captioned(Spec):
+    """The stage whose artifact is what real images show, in words."""
+
+    beside: ClassVar[frozenset[str]] = frozenset({"download"})
+    captioner: str
+    """A BLIP-2 checkpoint of transformers."""
+    precision: Literal["fp32", "fp16", "bf16"]
+    download: bool = False
+    population: Population
+    """Of the real images."""
+    images: int = Field(ge=1)
+    """The first so many of them."""
+    origin: str | None = None
+    """Digest of the captioner's files."""
+
+    @property
+    def short(self) -> str:
+        return "blip-2"
+
+    @property
+    def address(self) -> str:
+        """``captions/<captioner>-<hash>``."""
+        return f"captions/{self.slug}"
+
+
 class Adapted(Spec):
     """The stage whose artifact is low-rank weights for a generator."""
 
@@ -53,6 +78,8 @@ class Adapted(Spec):
     images: int = Field(ge=1)
     """The first so many of them."""
     seed: int
+    origin: str | None = None
+    """Digest of the files behind the generator."""
 
     @property
     def short(self) -> str:
@@ -67,3 +94,6 @@ class Adapted(Spec):
     def trained(self) -> Trained | None:
         """The stage before; None if the generator comes from elsewhere."""
         return Trained.of(self.generator) if isinstance(self.generator, Embedded) else None
+
+
+Learnt: TypeAlias = Trained | Captioned | Adapted

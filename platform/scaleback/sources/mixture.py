@@ -18,7 +18,7 @@ from scaleback.sources.base import UNLABELLED, Reader, Samples, Source
 if TYPE_CHECKING:
     from scaleback.core.store import Store
     from scaleback.sources import AnySource  # a union over the registry, which lists this class too
-    from scaleback.sources.learnt import Adapted, Trained
+    from scaleback.sources.learnt import Learnt
 
 MOST_IMAGES = 10**12
 """No total is larger: where a part is hardly drawn from, it sets no bound."""
@@ -100,7 +100,7 @@ class Mixture(Source):
         """How many of the first ``images`` come from ``second``."""
         return int(np.floor(images * self.share + 1e-9))
 
-    def learnt(self, seed: int) -> list[Trained | Adapted]:
+    def learnt(self, seed: int) -> list[Learnt]:
         return [stage for part in self._parts for stage in part.learnt(part.population_seed(seed))]
 
     def open(self, seed: int) -> MixtureReader:

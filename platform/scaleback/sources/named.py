@@ -9,7 +9,7 @@ import struct
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Digits(RealSource):
     They come without splits; 1,000 images, balanced over classes, are the test split, 797 the train split.
     """
 
+    names_classes: ClassVar[bool] = False
     kind: Literal["digits"] = "digits"
 
     @property

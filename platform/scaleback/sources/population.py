@@ -199,6 +199,13 @@ def joined(first: Images, *others: Images) -> Images:
     )
 
 
+def class_names(store: Store, population: Population) -> list[str]:
+    """What its first block says that classes are called; nothing where it does not say."""
+    manifest = store.manifest(population.block_address(0), population)
+    found: list[str] = [] if manifest is None else manifest.record["population"].get("class_names", [])
+    return found
+
+
 def read_block(store: Store, population: Population, block: Block) -> bytes:
     """The file of one block, verified.
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ class RealSource(Source):
     balanced, n images of each of k classes are the first n * k images, where each class has n.
     """
 
+    names_classes: ClassVar[bool] = True
     split: Split = "train"
     order: int | None = Field(None, ge=0)
     """Seed of the order; None for the run's own."""
@@ -122,6 +123,19 @@ class RealSource(Source):
     def available(self) -> int:
         return self.own_images() if self.class_limit is None and self.fold is None else int(_chosen(self).sum())
 
+    def ordered(self, seed: int) -> NDArray[np.int64]:
+        """(N,) places of images in the data, in the order in which they are taken."""
+        order_N = balanced_order(self.labels(), seed)
+        # Left out of the whole order, and not ordered alone: an image's turn within its class stays what it is.
+        return order_N if self.class_limit is None else order_N[np.isin(self.labels()[order_N], self.chosen_classes())]
+
+    def image_names(self, seed: int, images: int) -> list[tuple[str, ...]]:
+        return [self.names_of(int(place)) for place in self.ordered(seed)[:images]]
+
+    def names_of(self, place: int) -> tuple[str, ...]:
+        """What a file of the user's may call the image at a place of the data: the place, or its file's name."""
+        return (str(place),)
+
     def population_seed(self, seed: int) -> int:
         if self.split == "test":
             return 0  # a test set is used whole, so its order does not matter
@@ -154,7 +168,7 @@ class CatalogueReader:
         self._catalogue, self._shape = source.catalogue(), source.shape
         self._look = "rgb" if source.view == "as_is" else source.view
         label_N = self._catalogue.label_N
-        self._order_N, self._label_N = balanced_order(label_N, seed), label_N
+        self._order_N, self._label_N = source.ordered(seed), label_N
         self._names = list(self._catalogue.class_names)
         if source.class_limit is not None or source.fold is not None:
             # Left out of the whole order, and not ordered alone: an image's turn within its class stays what it is.

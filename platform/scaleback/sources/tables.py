@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ class Parquet(RealSource):
     ``test_share`` of the rows, balanced over classes, are the test split.
     """
 
+    names_classes: ClassVar[bool] = False
     kind: Literal["parquet"] = "parquet"
     path: str
     size_px: int = Field(ge=4)
@@ -134,6 +135,7 @@ class Arrays(RealSource):
     With ``x_train``, ``y_train``, ``x_test``, ``y_test`` (Keras's layout) the splits are the file's own.
     """
 
+    names_classes: ClassVar[bool] = False
     kind: Literal["arrays"] = "arrays"
     path: str
     test_share: float = Field(0.2, gt=0, lt=1)
@@ -202,7 +204,7 @@ def _rows(spec: Parquet) -> _Rows:
     if spec.label_column is not None:
         label_N, classes = _labelled(column.to_numpy(), f"{spec.path}: column {spec.label_column}")
     place_N = np.arange(len(label_N)) if has_splits else own_split(label_N, spec.test_share, spec.split, spec.path)
-    return _Rows(tuple(files), place_N, label_N[place_N], classes, _digest(files))
+    return _Rows(tuple(files), place_N, label_N[place_N], classes, digest_of(files))
 
 
 def _split_files(spec: Parquet) -> tuple[list[Path], bool]:
@@ -255,7 +257,7 @@ def _arrays(spec: Arrays) -> _Arrays:
     if not suffix:
         kept_N = own_split(label_N, spec.test_share, spec.split, spec.path)
         image_NHWC, label_N = image_NHWC[kept_N], label_N[kept_N]
-    return _Arrays(image_NHWC, label_N, classes, _digest([Path(spec.path)]))
+    return _Arrays(image_NHWC, label_N, classes, digest_of([Path(spec.path)]))
 
 
 def _labelled(found_N: NDArray[Any], where: str) -> tuple[NDArray[np.int64], int]:
@@ -269,7 +271,7 @@ def _numbers(classes: int | None) -> list[str]:
     return [str(number) for number in range(classes or 0)]
 
 
-def _digest(files: list[Path]) -> str:
+def digest_of(files: list[Path]) -> str:
     """Of name, size, head and tail of each file: cheap on any size, and changed by any rewrite that we can think of."""
     digest = hashlib.sha256()
     for file in files:

@@ -16,7 +16,7 @@ from scaleback.objectives import AnyObjective
 from scaleback.pretrain.spec import Pretrain, refuse_impossible
 from scaleback.recipes import PretrainRecipe
 from scaleback.sources import AnySource
-from scaleback.sources.learnt import Adapted, Trained
+from scaleback.sources.learnt import Learnt
 from scaleback.sources.population import Population
 
 MOST_IMAGES = 1_000_000_000
@@ -100,7 +100,7 @@ class Run(Spec):
         )
 
     @property
-    def learnt(self) -> list[Trained | Adapted]:
+    def learnt(self) -> list[Learnt]:
         """What generators must have learnt before images are drawn, in order."""
         of_pretraining = [self.pretrain.population] if self.pretrain is not None else []
         of_target = [population for population, _ in self.target.stored(self.seed)]

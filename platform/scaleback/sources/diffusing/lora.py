@@ -20,9 +20,10 @@ def add_lora(unet: Any, rank: int, generator: torch.Generator) -> list[nn.Parame
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGETS)), adapter_name=ADAPTER)
     found = [parameter for name, parameter in unet.named_parameters() if ".lora_" in name]
-    for name, parameter in unet.named_parameters():
-        if ".lora_A." in name:  # peft's own draw is from torch's global generator
-            nn.init.normal_(parameter, std=1 / rank, generator=generator)
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            if ".lora_A." in name:  # peft's own draw is from torch's global generator
+                parameter.copy_(torch.empty(parameter.shape).normal_(std=1 / rank, generator=generator))
     return found
 
 

@@ -18,7 +18,9 @@ class Diffuser(nn.Module):
     latent_shape: tuple[int, int, int]
     """(channels, rows, columns)."""
     noise_schedule: Mapping[str, Any]
-    """Arguments of a scheduler of diffusers."""
+    """Config of a scheduler of diffusers, of any kind."""
+    together: Mapping[str, int] = {"cpu": 32, "cuda": 128}
+    """Images drawn at once on a kind of device."""
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
         """Latents of images in [-1, 1]."""
@@ -61,7 +63,7 @@ def signal_and_noise(schedule: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """What a latent and the noise are multiplied by at each step, float64; their squares add up to 1."""
     from diffusers import DDPMScheduler
 
-    kept: Tensor = DDPMScheduler(**schedule).alphas_cumprod.double()
+    kept: Tensor = DDPMScheduler.from_config(dict(schedule)).alphas_cumprod.double()
     return kept.sqrt(), (1 - kept).sqrt()
 
 

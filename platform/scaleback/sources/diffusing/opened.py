@@ -1,6 +1,9 @@
-"""A generator with the weights that it learnt."""
+"""What a generator is told of its subject, and the weights that it learnt."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Sequence
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -9,11 +12,41 @@ from torch import Tensor
 from scaleback.core.store import Store
 from scaleback.sources.diffusing.lora import load_lora
 from scaleback.sources.diffusing.model import Diffuser
-from scaleback.sources.learnt import Adapted, Trained
+from scaleback.sources.generator import Generator, Subject
+from scaleback.sources.learnt import Adapted, Learnt, Trained
+from scaleback.sources.population import Population
 
 WEIGHTS = "generator.safetensors"
+CAPTIONS = "captions.json"
 LORA, PARTS = "pytorch_lora_weights.safetensors", "parts.safetensors"
-"""Names of the files: the first two as diffusers calls them."""
+"""Names of the files; that of the low-rank weights is diffusers' own."""
+
+
+def subject_of(
+    generator: Generator,
+    population: Population,
+    images: int,
+    class_names: Sequence[str],
+    store: Store,
+    *,
+    drawn: bool = False,
+) -> Subject:
+    """What a generator is told of the first real images of a population.
+
+    Raises:
+        DataError: a file of captions lacks one.
+        IntegrityError: captions that were made are damaged.
+    """
+    captions = generator.written_captions(population, images)
+    if (stage := generator.captioned(population, images)) is not None:
+        captions = json.loads(_read(store, stage, CAPTIONS))
+    return Subject(
+        shape=population.source.shape,
+        classes=population.source.classes(images) or 0,
+        class_names=class_names,
+        captions=captions,
+        drawn=drawn,
+    )
 
 
 def load_trained(diffuser: Diffuser, store: Store, stage: Trained) -> None:
@@ -42,7 +75,7 @@ def load_adapted(diffuser: Diffuser, store: Store, stage: Adapted, scale: float)
                 parameter.copy_(parts[name])
 
 
-def _read(store: Store, stage: Trained | Adapted, file: str) -> bytes:
+def _read(store: Store, stage: Learnt, file: str) -> bytes:
     manifest = store.manifest(stage.address, stage)
     assert manifest is not None, f"{stage.address} was asked for before it was there"
     return store.read(manifest, file)

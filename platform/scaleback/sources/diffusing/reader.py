@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,17 +15,17 @@ from scaleback.core.store import Store
 from scaleback.sources.base import Samples
 from scaleback.sources.diffusing.guide import Guide
 from scaleback.sources.diffusing.model import Diffuser, normal
-from scaleback.sources.diffusing.opened import load_adapted, load_trained
+from scaleback.sources.diffusing.opened import load_adapted, load_trained, subject_of
+from scaleback.sources.diffusing.pictures import pixels, scaled
 from scaleback.sources.diffusing.sampling import sample
-from scaleback.sources.learnt import Trained
+from scaleback.sources.learnt import Adapted, Trained
+from scaleback.sources.population import Population
 
 if TYPE_CHECKING:
     from scaleback.sources.diffusion import Diffusion
 
 # Shapes: B images of a batch, N real images, H rows, W columns, C channels, F numbers of a look.
 
-TOGETHER = {"cpu": 32, "cuda": 128}
-"""Images drawn at once."""
 LOOKED_AT = 256
 """Images whose looks are taken at once."""
 
@@ -41,13 +41,13 @@ class DiffusionReader:
         names = real.record.get("class_names", [])
         self.record: Mapping[str, Any] = {"class_names": names, "real_images": spec.real_images}
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._diffuser = opened(spec, seed, store, classes=spec.real.classes(spec.real_images) or 0).to(self._device)
+        self._diffuser = opened(spec, seed, store, names).to(self._device)
         self._guide = guide_of(
             self._diffuser, self._image_NHWC, self._label_N, kind=spec.guidance, images=spec.guidance_images, seed=seed
         )
 
     def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
-        most = TOGETHER[self._device.type]
+        most = self._diffuser.together[self._device.type]
         parts = [self._drawn(indices_B[start : start + most]) for start in range(0, len(indices_B), most)]
         real_B = indices_B % self._spec.real_images
         return Samples(
@@ -82,13 +82,15 @@ class DiffusionReader:
         return pixels(image_BCHW)
 
 
-def opened(spec: Diffusion, seed: int, store: Store, *, classes: int) -> Diffuser:
+def opened(spec: Diffusion, seed: int, store: Store, class_names: Sequence[str]) -> Diffuser:
     """The generator with the weights of all its stages, to draw with."""
-    diffuser = spec.generator.build(classes=classes)
+    population = Population.of(spec.real, seed)
+    subject = subject_of(spec.generator, population, spec.real_images, class_names, store, drawn=True)
+    diffuser = spec.generator.build(subject)
     for stage in spec.own_learnt(seed):
         if isinstance(stage, Trained):
             load_trained(diffuser, store, stage)
-        else:
+        elif isinstance(stage, Adapted):
             load_adapted(diffuser, store, stage, spec.lora_scale)
     return diffuser.eval()
 
@@ -96,24 +98,14 @@ def opened(spec: Diffusion, seed: int, store: Store, *, classes: int) -> Diffuse
 def guide_of(
     diffuser: Diffuser, image_NHWC: NDArray[np.uint8], label_N: NDArray[np.int64], *, kind: str, images: int, seed: int
 ) -> Guide:
-    """Looks of real images."""
+    """Looks of real images; none are taken without guidance."""
     device = next(diffuser.parameters()).device
-    shown = image_NHWC if kind != "none" else image_NHWC[:1]
+    if kind == "none":
+        return Guide(torch.empty(len(image_NHWC), 0), label_N, kind=kind, images=images, seed=seed)
     with torch.no_grad():
-        parts = np.array_split(shown, -(-len(shown) // LOOKED_AT))
+        parts = np.array_split(image_NHWC, -(-len(image_NHWC) // LOOKED_AT))
         look_NF = torch.cat([diffuser.looks(scaled(part).to(device)).cpu() for part in parts])
     return Guide(look_NF, label_N, kind=kind, images=images, seed=seed)
-
-
-def scaled(image_BHWC: NDArray[np.uint8]) -> Tensor:
-    """(B, C, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(image_BHWC).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def pixels(image_BCHW: Tensor) -> NDArray[np.uint8]:
-    """(B, H, W, C) bytes of images in [-1, 1]."""
-    whole = ((image_BCHW.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return np.ascontiguousarray(whole.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def uniform(stream: tuple[int | str, ...], counter_B: NDArray[np.int64], slots: int) -> Tensor:

@@ -58,4 +58,4 @@ def sample(
 def _scheduler(diffuser: Diffuser) -> Any:
     from diffusers import UniPCMultistepScheduler
 
-    return UniPCMultistepScheduler(**diffuser.noise_schedule)
+    return UniPCMultistepScheduler.from_config(dict(diffuser.noise_schedule))
