@@ -3,8 +3,8 @@
 Digits (797 images, 100 of them labelled for the evaluations) and Fashion-MNIST (2,000 and 500), a ViT of 0.1 M
 parameters, every method in its ``small`` preset with the same number of operations of the backbone, three seeds,
 against no pre-training and three controls: ``moco-v3-start``, the weights and positions that MoCo v3 begins with, not
-trained; and cross-entropy of all labels, on whole images (``supervised``) and on crops. Fashion-MNIST comes with Debian's package
-dataset-fashion-mnist; without it, leave it out:
+trained; and cross-entropy of all labels, on whole images (``supervised``) and on crops. Fashion-MNIST comes with
+Debian's package dataset-fashion-mnist; without it, leave it out:
 
     python jobs/compare_methods.py
     python jobs/compare_methods.py plan

@@ -13,12 +13,14 @@ from scaleback.evaluations.base import Evaluation, Score, Target
 from scaleback.evaluations.classifier import Classifier
 from scaleback.evaluations.finetune import FineTune
 from scaleback.evaluations.frozen import KNN, Linear
+from scaleback.evaluations.quality import Quality
 
 EVALUATIONS: Mapping[str, type[Evaluation]] = {
     "finetune": FineTune,
     "linear": Linear,
     "knn": KNN,
     "classifier": Classifier,
+    "quality": Quality,
 }
 
 if TYPE_CHECKING:

@@ -1,0 +1,54 @@
+"""Targets with synthetic images: where they come from, and what is refused."""
+
+import pytest
+
+from scaleback.core.errors import Refusal
+from scaleback.evaluations import Target
+from scaleback.evaluations.base import Synthetic
+from scaleback.sources import AnySource
+from scaleback.sources.diffusion import Diffusion
+from scaleback.sources.named import Digits
+from scaleback.sources.point_cloud import PointCloud
+
+MADE = Synthetic(source=Digits(fold=(1, 2)), images=50)
+
+
+def test_populations_of_real_and_synthetic_images_are_the_seed_s():
+    target = Target(data=Digits(), images=100, synthetic=MADE)
+    (real, many), (made, made_images), (test, _) = target.stored(7)
+    assert (many, made_images, target.training_images) == (100, 50, 150)
+    assert (real.seed, made.seed, test.seed) == (7, 7, 0)
+    assert (real.source, made.source, test.source.split) == (Digits(), MADE.source, "test")
+    alone = target.model_copy(update={"images": 0})
+    assert alone.stored(7)[0][0].source == MADE.source
+    alone.refuse_impossible()
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "images", "line"),
+    [
+        (None, 0, "images: must give each of the 10 classes an image; got 0"),
+        (
+            Synthetic(source=PointCloud(size_px=16), images=50),
+            100,
+            "synthetic.source: must give images of shape (8, 8, 1)",
+        ),
+        (
+            Synthetic(source=Digits(class_limit=3), images=50),
+            100,
+            "synthetic.source: must have the 10 classes of the data",
+        ),
+        (Synthetic(source=Digits(), images=5_000), 100, "synthetic.images: must be at most 797; got 5000"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(synthetic, images, line):
+    with pytest.raises(Refusal) as caught:
+        Target(data=Digits(), images=images, synthetic=synthetic).refuse_impossible()
+    assert f"{caught.value.field}: {caught.value}".startswith(line)
+
+
+def test_a_diffusion_of_the_data_has_its_shape_and_classes(tmp_path):
+    source: AnySource = Diffusion.example(tmp_path)
+    target = Target(data=Digits(), images=20, synthetic=Synthetic(source=source, images=40))
+    target.refuse_impossible()
+    assert [type(stage).__name__ for stage in source.learnt(3)] == ["Trained", "Adapted"]
