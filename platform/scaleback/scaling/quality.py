@@ -192,9 +192,8 @@ def quality(
         "nearest_real": float(np.median(found_M) / np.median(usual_H)),
     }
     if labels is not None:
-        for name, label_A, set_AD in zip(("real", "synthetic"), labels, (real_ND, synthetic_MD), strict=True):
-            if label_A.shape != (len(set_AD),):
-                raise DataError(f"{len(set_AD)} {name} images need as many labels; got shape {label_A.shape}")
+        _check_labels("real", labels[0], len(real_ND))
+        _check_labels("synthetic", labels[1], len(synthetic_MD))
         values["within_class_spread"] = within_class_spread(first_ND, labels[0][:count], made_ND, labels[1][:count])
     return values
 
@@ -219,3 +218,8 @@ def _check(name: str, set_AD: Float64, width: int) -> None:
         raise DataError(f"{name} images must be rows of {width} values, as the real ones; got shape {set_AD.shape}")
     if set_AD.dtype != np.float64 or not np.isfinite(set_AD).all():
         raise DataError(f"{name} images must be finite float64 values; got {set_AD.dtype}")
+
+
+def _check_labels(name: str, label_A: Int64, count: int) -> None:
+    if label_A.shape != (count,):
+        raise DataError(f"{count} {name} images need as many labels; got shape {label_A.shape}")
