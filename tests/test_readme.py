@@ -30,7 +30,7 @@ def example(tmp_path_factory):
     [
         laws.test_a_loss_is_a_finite_scalar_and_its_gradient_reaches_the_whole_backbone,
         laws.test_features_are_the_backbone_s_and_detached,
-        laws.test_an_untrained_learner_is_at_the_trivial_loss,
+        laws.test_where_all_images_are_one_the_loss_is_the_trivial_one,
         laws.test_what_is_kept_has_the_names_and_shapes_of_the_backbone,
         laws.test_fresh_heads_depend_on_the_generator_only,
         laws.test_fifty_steps_on_eight_images_lower_the_loss_without_collapse,

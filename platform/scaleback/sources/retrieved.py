@@ -15,7 +15,7 @@ from scaleback.sources.base import Reader, Samples, Source
 if TYPE_CHECKING:
     from scaleback.core.store import Store
     from scaleback.sources import AnySource  # a union over the registry, which lists this class too
-    from scaleback.sources.learnt import Adapted, Trained
+    from scaleback.sources.learnt import Learnt
 
 # Shapes: N real images, M images of the pool, B images of a batch, X pixels.
 
@@ -67,7 +67,7 @@ class Retrieved(Source):
         self.real.verify()
         self.pool.verify()
 
-    def learnt(self, seed: int) -> list[Trained | Adapted]:
+    def learnt(self, seed: int) -> list[Learnt]:
         pool_seed = self.pool.population_seed(self.pool_seed)
         return [*self.real.learnt(self.real.population_seed(seed)), *self.pool.learnt(pool_seed)]
 

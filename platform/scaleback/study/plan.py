@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from scaleback.core.store import FAILURE, Store
 from scaleback.evaluations.run import Evaluate
 from scaleback.pretrain.spec import Pretrain
-from scaleback.sources.learnt import Adapted, Trained
+from scaleback.sources.learnt import Learnt
 from scaleback.sources.population import Population
 from scaleback.study.run import Run
 from scaleback.study.study import Point, Study
@@ -42,7 +42,7 @@ class Plan:
     """The runs of a study and the stages that are still to be done, each once however many runs share it."""
 
     runs: list[Planned] = field(default_factory=list)
-    learnt: dict[str, Trained | Adapted] = field(default_factory=dict)
+    learnt: dict[str, Learnt] = field(default_factory=dict)
     """Generators to be trained and adapted."""
     pretrains: dict[str, Pretrain] = field(default_factory=dict)
     evaluates: dict[str, Evaluate] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Inventory:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        verbs = ("generator", "adapt", "render", "pretrain", "evaluate")
+        verbs = ("captions", "generator", "adapt", "render", "pretrain", "evaluate")
         names = [name for verb in verbs for name in store.files(verb)]
         self._held = {name.rpartition("/")[0] for name in names if name.endswith("/manifest.json")}
         self._failed = {name.rpartition("/")[0] for name in names if name.endswith(f"/{FAILURE}")}
@@ -177,7 +177,7 @@ def _count_images(plan: Plan, inventory: Inventory) -> None:
 
 
 def _failure(run: Run, inventory: Inventory) -> str | None:
-    stages: Sequence[Trained | Adapted | Pretrain | Evaluate] = [
+    stages: Sequence[Learnt | Pretrain | Evaluate] = [
         *run.learnt,
         *([run.pretrain] if run.pretrain else []),
         *run.evaluates,
