@@ -278,18 +278,6 @@ def test_guidance_and_the_prior_change_what_is_drawn(source, learnt):
             assert abs(drawn[first] - drawn[second]).max() > source.tolerance, (changes[first], changes[second])
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-def test_a_compiled_unet_predicts_the_same_with_its_adapter(spec, source, learnt, tmp_path):
-    file = load_file(lora_file(source, learnt, tmp_path) / LORA)
-    eager, compiled = built(spec), built(spec.replace({"compile": True}))
-    for one in (eager, compiled):
-        load_lora(one.unet, file, 0.5)
-    given = noise(eager), torch.tensor([5, 500, 900]), eager.untold(3)
-    with torch.no_grad():
-        torch.testing.assert_close(compiled(*given), eager(*given), rtol=1e-4, atol=1e-5)
-
-
 def test_copies_are_rendered_into_blocks(source, learnt):
     population = Population.of(source, 3)
     for block in missing_blocks(learnt, population, 30):
