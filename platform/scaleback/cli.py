@@ -170,6 +170,7 @@ def _source_parser(verb: str, *, images: int, out: str) -> _Parser:
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE")
     parser.add_argument("--images", type=int, default=images, help="how many images")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--storage", default="results", help="where what a generator learns is kept")
     parser.add_argument("--out", default=None, help=out)
     parser.add_argument("--json", action="store_true")
     return parser

@@ -439,8 +439,8 @@ def test_every_source_that_is_made_can_be_shown(kind, tmp_path, capsys):
     source = SOURCES[kind].example(tmp_path)
     fields = [f"--set={name}={json.dumps(value)}" for name, value in source.plain().items() if name != "kind"]
     images = min(6, source.available() or 6)
-    words = ["show", kind, *fields, "--images", str(images), "--out", str(tmp_path / "x.png"), "--json"]
-    facts = json.loads(done(words, capsys))
+    places = ["--storage", str(tmp_path / "store"), "--out", str(tmp_path / "x.png")]
+    facts = json.loads(done(["show", kind, *fields, "--images", str(images), *places, "--json"], capsys))
     assert facts["distinctness"]["images"] == images
     assert facts["distinctness"]["between"] > 0
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,16 @@ def _captioned(spec: Captioned, store: Store, world: World) -> Manifest | None:
     return store.publish(spec.address, {CAPTIONS: said}, spec=spec, record=record)
 
 
-def learn(source: Source, seed: int, store: Store, report: Callable[[Row], None] = lambda row: None) -> None:
+def learn(
+    source: Source, seed: int, store: Store, report: Callable[[Learnt, Row], None] = lambda stage, row: None
+) -> None:
     """Do in this process what a source must have learnt before it can be opened, and is not there yet.
 
     Args:
         source: the source.
         seed: it is to be opened with.
         store: where it goes.
-        report: called with rows of the curves.
+        report: called with a stage and a row of its curve.
     """
     for stage in source.learnt(seed):
         with store.lease(stage.address):
@@ -106,7 +109,7 @@ def learn(source: Source, seed: int, store: Store, report: Callable[[Row], None]
                 for block in missing_blocks(store, stage.population, stage.images):
                     render_block(store, stage.population, block)
                 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-                run_learning(stage, store, World(device=device), report=report)
+                run_learning(stage, store, World(device=device), report=partial(report, stage))
 
 
 def _training(spec: Trained | Adapted, images: Images, store: Store, device: torch.device) -> Training:

@@ -55,6 +55,12 @@ class Progress:
         """Images of the render stage."""
         self._count("render", done, total, "images")
 
+    def learnt(self, address: str, images_seen: int) -> None:
+        """Image passes of a generator's training."""
+        if time.monotonic() - self._printed >= PLAIN_EVERY_S:
+            self._printed = time.monotonic()
+            self.note(f"{address} {images_seen:,} images seen")
+
     def imported(self, done: int, total: int) -> None:
         """Images of a folder that is read."""
         self._count("import", done, total, "images")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scaleback.cluster.progress import Progress
 from scaleback.commands.outputs import refuse_out, whole
-from scaleback.commands.show import source_of
+from scaleback.commands.show import opened, source_of
 from scaleback.core.errors import DataError, InputError, unknown
 from scaleback.sources import Source
 from scaleback.sources.base import UNLABELLED
@@ -67,7 +67,7 @@ def export(options: Namespace) -> int:
     refuse_out(out, "must be a new folder in a folder that is there")
     labelled = source.classes(options.images) is not None
     begun = time.perf_counter()
-    reader = source.open(source.population_seed(options.seed))
+    reader = opened(source, options)
     with Progress(quiet=options.json) as progress, whole(out) as made:
         made.mkdir()
         WRITERS[options.format](made, source, _examples(reader, options.images, labelled, progress))

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scaleback.cluster.progress import Progress
 from scaleback.commands.outputs import refuse_out, whole
 from scaleback.core import units
 from scaleback.core.errors import DataError, InputError, SpecError, short
 from scaleback.core.spec import Plain
+from scaleback.core.store import Store
 from scaleback.scaling.distinctness import Distinctness, distinctness
 from scaleback.scaling.figures import contact_sheet
 from scaleback.sources import SOURCES, AnySource, Source
@@ -57,9 +59,9 @@ def show(options: Namespace) -> int:
     if available is not None and options.images > available:
         raise DataError(f"--images: the source has {available:,}; got {options.images}")
     begun = time.perf_counter()
-    reader = source.open(source.population_seed(options.seed))
+    reader = opened(source, options)
     reader(np.arange(1))  # compiles, and finds what is found once
-    opened = time.perf_counter()
+    ready = time.perf_counter()
     seen = _look(reader, source, options.images)
     found = distinctness(np.concatenate(seen.compared), np.concatenate(seen.labels))
     columns = min(options.images, max(COLUMNS, int(np.ceil(np.sqrt(options.images)))))
@@ -73,7 +75,7 @@ def show(options: Namespace) -> int:
         "lit_share": seen.lit / options.images,
         "distinctness": asdict(found),
         "block_bytes_per_image": round(seen.block_bytes / options.images, 1),
-        "open_s": round(opened - begun, 3),
+        "open_s": round(ready - begun, 3),
         "images_per_s": round(options.images / seen.seconds, 1),
         "file": str(out),
     }
@@ -128,6 +130,21 @@ def _lines(facts: dict[str, Any], found: Distinctness) -> list[str]:
     if found.margin is not None and found.least_margin is not None:
         lines.append(f"nearest other class at {found.margin:.2f} of that, the nearest two at {found.least_margin:.2f}")
     return [*lines, facts["file"]]
+
+
+def opened(source: Source, options: Namespace) -> Reader:
+    """The source, after its generators have learnt in this process what is not in the storage yet."""
+    seed = source.population_seed(options.seed)
+    stages = source.learnt(seed)
+    if not stages:
+        return source.open(seed)
+    from scaleback.adapt.run import learn
+
+    source.verify()
+    store = Store(options.storage)
+    with Progress(quiet=options.json) as progress:
+        learn(source, seed, store, lambda stage, row: progress.learnt(stage.address, int(row["images_seen"])))
+    return source.open_with(seed, store)
 
 
 def source_of(options: Namespace) -> Source:
