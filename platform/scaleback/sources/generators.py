@@ -147,9 +147,18 @@ ADAPTATIONS: Mapping[str, Adaptation] = {
     "small": Adaptation(schedule=Schedule(budget_images=20_000, batch_images=32, lr=1e-3, warmup_images=640)),
 }
 
+
+def generator_presets() -> Mapping[str, Generator]:
+    """Generators by name. Called late, since they name sources whose files may not be there."""
+    from scaleback.sources.named import FashionMNIST
+
+    # Half of the training images, unlabelled: what a generator has seen of the world. Studies label the other half.
+    return {"fashion": Embedded(source=FashionMNIST(fold=(1, 2)), images=20_000)}
+
+
 if TYPE_CHECKING:
     AnyGenerator: TypeAlias = Generator
     AnyAdaptation: TypeAlias = Adaptation
 else:
-    AnyGenerator = variants(GENERATORS)
+    AnyGenerator = Annotated[variants(GENERATORS), presets("generator", generator_presets)]
     AnyAdaptation = Annotated[Adaptation, presets("adaptation", lambda: ADAPTATIONS)]
