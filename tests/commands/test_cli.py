@@ -131,7 +131,7 @@ WRONG = [
         "plan --set source.mask=filll",
         "source.mask: unknown value, known are fill, fresh, random, stencil; got 'filll'; nearest 'fill'",
     ),
-    ("plan --set source=1p-frak", "source: unknown kind, known are 1p-frac ... got '1p-frak'; nearest '1p-frac'"),
+    ("plan --set source=1p-frak", "source: unknown kind, 25 are known; got '1p-frak'; nearest '1p-frac'"),
     ("plan --set objective=clasify", "objective: unknown objective ... got 'clasify'; nearest 'classify'"),
     ("plan --set evaluations.kn.neighbours=3", "evaluations.kn: unknown member ... got 'kn'; nearest 'knn'"),
     (
@@ -157,7 +157,10 @@ WRONG = [
     ("plan --seeds 4..0", "--seeds: must be FIRST..LAST with FIRST at most LAST; got '4..0'"),
     ("plan --seeds 0..99999999999", "--seeds: must be FIRST..LAST"),
     ("plan --measure knn", "--measure: must be EVALUATION.METRIC or EVALUATION.METRIC@IMAGES; got 'knn'"),
-    ("plan --measure knnn.accuracy", "must name an evaluation of finetune, linear, knn; got 'knnn'"),
+    (
+        "plan --measure knnn.accuracy",
+        "must name an evaluation of finetune, linear, knn, classifier, quality; got 'knnn'",
+    ),
     ("plan --measure finetune.accuracy@7", "images_seen must be one of the marks ... got 7"),
     ("plan --seeds 1,1", "seeds: must be different and not negative; got (1, 1)"),
     ("plan --trials 3", "search: must be left out: no axis is searched"),

@@ -149,7 +149,7 @@ def test_where_all_images_are_one_the_loss_is_the_trivial_one(objective, tiny_vi
         given = batch(objective, step)
         alike = [given.view_VBCHW[0][:1].expand(IMAGES, -1, -1, -1) for _ in given.view_VBCHW]
         loss = module(dataclasses.replace(given, view_VBCHW=alike)).total.item()
-        assert loss == pytest.approx(trivial_loss(objective), rel=0.05)  # heads are near zero, not at it
+        assert loss == pytest.approx(trivial_loss(objective), rel=0.1)  # heads are near zero, not at it
 
 
 def test_what_is_kept_has_the_names_and_shapes_of_the_backbone(objective, tiny_vit):

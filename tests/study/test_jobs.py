@@ -17,7 +17,7 @@ from scaleback.recipes import PRETRAIN_RECIPES
 from scaleback.sources.named import FASHION_FOLDER
 from scaleback.study.files import JOBS, load_study, study_from_yaml, study_to_yaml
 
-STUDIES = [path.stem for path in sorted(JOBS.glob("*.py")) if not path.stem.startswith("bench_")]
+STUDIES = [path.stem for path in sorted(JOBS.glob("*.py")) if "\nSTUDY = " in path.read_text()]
 
 
 def commands(job):

@@ -53,7 +53,7 @@ def test_operations_are_those_of_the_stages_to_do(store):
     plan = plan_study(STUDY, store)
     flops = STUDY.base.backbone.cost().training_flops
     assert plan.pretrain_flops == 8 * STUDY.base.recipe.budget_images * flops
-    passes = sum(evaluation.training_images() for evaluation in STUDY.base.evaluations)
+    passes = sum(evaluation.training_images(STUDY.base.target) for evaluation in STUDY.base.evaluations)
     assert plan.evaluate_flops == POINTS * len(SEEDS) * passes * flops
     assert plan.worker_hours is None  # no speed is measured yet, and none is made up
 
