@@ -202,6 +202,7 @@ WRONG = [
         "target.data: labels.parquet: column label: label out of range 0..1; got -3 in row 19",
     ),
     ("plan --target text.parquet", "target.data: text.parquet: is not a Parquet file"),
+    ('plan --set recipe={"preset":"small","clip_norm":-1e-3}', "recipe.clip_norm: must be greater than 0; got -0.001"),
     ("plan --set target.images=798", "target.images: must be at most the 797 of the train split; got 798"),
     # study files
     ("plan garbage.yaml", "garbage.yaml: is not plain YAML"),

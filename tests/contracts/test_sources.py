@@ -99,16 +99,15 @@ def test_facts_have_one_row_an_image(samples, count):
 
 
 def test_blocks_give_back_what_was_made(source, samples, count, learnt):
-    store = learnt
     population = Population.of(source, 3)
-    for block in missing_blocks(store, population, count):
-        render_block(store, population, block)
-    images = load_images(store, population, count)
+    for block in missing_blocks(learnt, population, count):
+        render_block(learnt, population, block)
+    images = load_images(learnt, population, count)
     if population.seed == 3:
         assert (images.image_NHWC == samples.image_BHWC).all()
         assert (images.label_N == samples.label_B).all()
-    assert missing_blocks(store, population, count) == []
-    few = load_images(store, population, max(1, count // 2))
+    assert missing_blocks(learnt, population, count) == []
+    few = load_images(learnt, population, max(1, count // 2))
     assert (few.image_NHWC == images.image_NHWC[: len(few)]).all()
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import math
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import example, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from scaleback.core import plain
 from scaleback.core.errors import SpecError
-from scaleback.core.plain import beside, exists, is_file, parse_yaml, read_file
+from scaleback.core.plain import beside, exists, is_file, parse_yaml, read_file, to_yaml
 
 NUMBERS = st.integers(-(2**200), 2**200) | st.floats(allow_nan=False, allow_infinity=False)
 DATA = st.recursive(
@@ -30,9 +31,15 @@ def refused(text):
 
 
 @settings(deadline=None)
-@given(DATA, st.booleans())
-def test_plain_data_come_back_as_they_were(data, flow):
-    assert parse_yaml(yaml.safe_dump(data, default_flow_style=flow), "x.yaml") == data
+@given(DATA)
+@example({"1e5": "-1.e+3", "a": ["1e5", 1e5, "\x85"]})
+def test_plain_data_come_back_as_they_were(data):
+    assert parse_yaml(to_yaml(data), "x.yaml") == data
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.1e-2", "+1.e-3", "[1e-3]"])
+def test_a_number_with_an_exponent_is_a_number(text):
+    assert np.ravel(parse_yaml(text, "x.yaml")).tolist() == [0.001]
 
 
 def test_nothing_at_all_is_nothing():

@@ -12,8 +12,8 @@ from scaleback.evaluations import EVALUATIONS, Target
 from scaleback.evaluations.base import Synthetic
 from scaleback.evaluations.classifier import Classifier, Shift
 from scaleback.evaluations.corruptions import SEVERITIES, corrupt
-from scaleback.evaluations.finetune import logits, trained
 from scaleback.evaluations.quality import Quality
+from scaleback.evaluations.trained import Network
 from scaleback.sources.named import Digits
 from scaleback.sources.population import Images, joined
 from tests.contracts.test_evaluations import CLASSES, TEST, TRAIN, noise, task, textures
@@ -32,8 +32,8 @@ def by_name(scores):
 def test_scores_are_those_of_the_network_that_was_trained(tiny_vit):
     found = by_name(SPEC.score(task(tiny_vit, of=noise)))
     given = task(tiny_vit, of=noise)
-    state = trained(given, SPEC._objective, SPEC.recipe)
-    answer, label = logits(given, state, SPEC.recipe, given.test), torch.from_numpy(given.test.label_N)
+    network = Network(given, SPEC.train(given, SPEC.recipe), SPEC.recipe)
+    answer, label = torch.from_numpy(network.logits(given.test)), torch.from_numpy(given.test.label_N)
     assert found["accuracy"] == (answer.argmax(1) == label).double().mean().item()
     assert found["log_loss"] == pytest.approx(
         torch.nn.functional.cross_entropy(answer.double(), label).item(), rel=1e-6
@@ -50,10 +50,8 @@ def test_scores_are_those_of_the_network_that_was_trained(tiny_vit):
     assert found["calibration_error"] == pytest.approx(error, abs=1e-9)
     bright = []
     for severity in SEVERITIES:
-        changed = partial(at, severity)
-        bright.append(
-            (logits(given, state, SPEC.recipe, given.test, changed).argmax(1) == label).double().mean().item()
-        )
+        answer = network.logits(given.test, partial(at, severity))
+        bright.append((answer.argmax(1) == given.test.label_N).mean())
     assert found["accuracy_brightness"] == found["accuracy_corrupted"] == pytest.approx(np.mean(bright))
 
 
@@ -91,6 +89,12 @@ def test_a_budget_by_epochs_grows_with_the_set():
     more = target.model_copy(update={"synthetic": Synthetic(source=Digits(), images=300)})
     assert [by_epochs.training_images(one) for one in (target, more)] == [2_000, 8_000]
     assert [SPEC.training_images(one) for one in (target, more)] == [2_000, 2_000]
+
+
+def test_scores_of_other_sizes_and_budgets_compare(tiny_vit):
+    spec = SPEC.replace({"corruptions": [], "recipe.budget_epochs": 10.0})
+    for count in (TRAIN, 2 * TRAIN):
+        assert {score.images_seen for score in spec.score(task(tiny_vit, train=textures(count, 1)))} == {None}
 
 
 @pytest.mark.parametrize(

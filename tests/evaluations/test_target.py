@@ -38,7 +38,11 @@ def test_populations_of_real_and_synthetic_images_are_the_seed_s():
             100,
             "synthetic.source: must have the 10 classes of the data",
         ),
-        (Synthetic(source=Digits(), images=5_000), 100, "synthetic.images: must be at most 797; got 5000"),
+        (
+            Synthetic(source=Digits(), images=5_000),
+            100,
+            "synthetic.images: must be at most the 797 there are; got 5000",
+        ),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(synthetic, images, line):

@@ -13,14 +13,13 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from scaleback.core.errors import InputError
 from scaleback.scaling import privacy
 from scaleback.scaling.privacy import (
-    attack_summary,
     confidence,
     lira_offline,
     lira_online,
     memberships,
     mislabelled_canaries,
-    roc,
 )
+from scaleback.scaling.roc import attack_summary, roc
 
 ATTACKS = pytest.mark.parametrize("attack", [lira_online, lira_offline])
 

@@ -174,6 +174,7 @@ def test_copies_of_real_images_come_one_round_after_the_other(tmp_path):
     ("changes", "line"),
     [
         ({"real_images": 4_000}, "real_images: must be at most the 797 there are; got 4000"),
+        ({"generator.images": 4_000}, "generator.images: must be at most the 797 there are; got 4000"),
         ({"generator.widths": [12, 16]}, "generator.widths: must be multiples of 8; got (12, 16)"),
         ({"generator.square_px": 3}, "generator.square_px: must divide half of the sides of (8, 8) px; got 3"),
         ({"guidance_scale": 0.5}, "guidance_scale: must be greater than or equal to 1; got 0.5"),

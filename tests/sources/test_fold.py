@@ -35,6 +35,11 @@ def test_an_order_within_a_part_is_that_of_the_whole():
     assert part.tolist() == [place for place in whole if place in members]
 
 
+def test_an_image_of_a_part_is_called_by_its_own_place():
+    source = Digits(fold=(1, PARTS), class_limit=4)
+    assert source.image_names(4, source.available()) == [(str(place),) for place in places(source, 4)]
+
+
 def test_a_part_has_fewer_images_and_the_whole_test_split():
     source = Digits(fold=(0, PARTS))
     assert source.available() == pytest.approx(Digits().available() / PARTS, abs=10)

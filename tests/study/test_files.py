@@ -156,3 +156,10 @@ def test_a_job_whose_study_cannot_exist_is_refused_with_its_path(tmp_path):
 def test_a_job_that_python_or_its_specs_refuse_is_refused_in_one_line(text, tmp_path):
     (tmp_path / "job.py").write_text(text)
     assert refused(tmp_path / "job.py").startswith(f"{tmp_path}/job.py: ")
+
+
+def test_a_setting_that_every_case_sets_is_refused():
+    study = load_study("compare_methods")
+    with pytest.raises(SpecError, match=r"^--set objective.smoothing: is set by every case of axis method; name"):
+        changed(study, settings=["objective.smoothing=0.2"])
+    assert changed(study, settings=["target.images=50"]).base.target.images == 50

@@ -131,13 +131,14 @@ def _training(spec: Trained | Adapted, images: Images, store: Store, device: tor
         generator = torch.Generator().manual_seed(seeds.key("low rank", seed) >> 1)
         learner = AdaptingLearner(diffuser, spec.adaptation, guide, generator=generator)
     height, _, channels = images.image_NHWC.shape[1:]
+    recipe = _recipe(schedule)
     return Training(
         learner=learner,
-        views=_recipe(schedule).views,
+        views=recipe.views,
         images=images,
         image_px=height,
         channels=channels,
-        recipe=_recipe(schedule),
+        recipe=recipe,
         seed=seed,
     )
 

@@ -1,8 +1,10 @@
-"""YAML from users: numbers, strings, lists and mappings, and nothing that can surprise."""
+"""YAML from and for users: numbers, strings, lists and mappings, and nothing that can surprise."""
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,13 @@ def parse_yaml(text: str, where: str) -> Any:
         raise SpecError(f"{where}: is not plain YAML ({short(' '.join(str(error).split()))})") from None
     _refuse_odd(data, where, 1)
     return data
+
+
+def to_yaml(data: Any) -> str:
+    """Plain data as text that ``parse_yaml`` reads back."""
+    # PyYAML writes these line breaks of Unicode as they are, and reads them back as others.
+    readable = not any(mark in json.dumps(data, ensure_ascii=False) for mark in "\x85\u2028\u2029")
+    return yaml.dump(data, Dumper=_PlainDumper, sort_keys=False, allow_unicode=readable, width=110)
 
 
 def read_file(path: Path, where: str) -> str:
@@ -103,3 +112,14 @@ class _PlainLoader(yaml.SafeLoader):
         if getattr(event, "tag", None) is not None:
             raise yaml.YAMLError("tags are not allowed")
         return super().compose_node(parent, index)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Quotes what the loader would read as a number."""
+
+
+# YAML 1.1 reads 1e-3 as text; YAML 1.2, JSON and everybody who writes it mean a number.
+for _one in (_PlainLoader, _PlainDumper):
+    _one.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from scaleback.core.errors import Refusal, refusal
 from scaleback.core.spec import Spec
 from scaleback.sources import AnyRealSource, AnySource, RealSource
+from scaleback.sources.base import origin_of, refuse_part
 from scaleback.sources.population import Images, Population
 
 if TYPE_CHECKING:
@@ -72,19 +73,15 @@ class Target(Spec):
         if source.shape != self.data.shape:
             rule = f"must give images of shape {self.data.shape}, as the data"
             raise Refusal("synthetic.source", refusal(rule, source.shape))
-        if source.fresh or source.labels_an_image > 1:
-            raise Refusal("synthetic.source", refusal("must give images that stay, of one class each", source.short))
+        refuse_part(source, synthetic.images, field="synthetic.source", count="synthetic.images")
         if source.classes(synthetic.images) != classes:
             rule = f"must have the {classes} classes of the data"
             raise Refusal("synthetic.source", refusal(rule, source.classes(synthetic.images)))
-        available = source.available()
-        if available is not None and synthetic.images > available:
-            raise Refusal("synthetic.images", refusal(f"must be at most {available:,}", synthetic.images))
 
     def origin(self) -> str | None:
         """Digest of all the files behind it."""
         made = None if self.synthetic is None else self.synthetic.source.origin()
-        return "+".join(part for part in (self.data.origin(), made) if part is not None) or None
+        return origin_of(self.data.origin(), made)
 
     @property
     def training_images(self) -> int:

@@ -11,19 +11,16 @@ from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal, unknown
 from scaleback.core.spec import Spec
-from scaleback.evaluations.base import Evaluation, Score, Target, Task
+from scaleback.evaluations.base import Score, Target, Task
 from scaleback.evaluations.corruptions import CORRUPTIONS, SEVERITIES, applicable, corrupt
-from scaleback.evaluations.finetune import logits, refuse_views, trained
-from scaleback.objectives.classify import Classify
-from scaleback.recipes import FINETUNE_RECIPES, FinetuneRecipe
+from scaleback.evaluations.trained import Network, TrainedEvaluation, accuracy
+from scaleback.recipes import FINETUNE_RECIPES
 from scaleback.scaling.calibration import brier, equal_width, negative_log_likelihood
 from scaleback.sources import AnyRealSource
 from scaleback.sources.population import Images, Population
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from scaleback.pretrain.state import TrainState
 
 # Shapes: M test images, K classes.
 
@@ -40,17 +37,14 @@ class Shift(Spec):
     """Whether an answer may be any class of the target, or is the likeliest of those that are shown."""
 
 
-class Classifier(Evaluation):
+class Classifier(TrainedEvaluation):
     """Accuracy at the end of a fixed budget, calibration, and accuracy under corruption and shift.
 
-    The budget is one for all sizes of the set by one key: image passes (equal updates), or ``budget_epochs``.
+    The budget is one for all sizes of the set by one key: image passes (equal updates), or ``budget_epochs``. Scores do
+    not name their image passes, so that sizes compare under either.
     """
 
     kind: Literal["classifier"] = "classifier"
-    recipe: FinetuneRecipe
-    smoothing: float = Field(0.1, ge=0, lt=1)
-    mixup: float = Field(0.0, ge=0)
-    cutmix: float = Field(0.0, ge=0)
     corruptions: tuple[str, ...] = ()
     """Common corruptions (Hendrycks and Dietterich, 2019), each at all severities; ``all`` for those that fit."""
     shifts: tuple[Shift, ...] = ()
@@ -63,13 +57,7 @@ class Classifier(Evaluation):
         names = [shift.name for shift in self.shifts]
         if len(set(names)) != len(names):
             raise Refusal("shifts", refusal("must have names of their own", names))
-        refuse_views(self.recipe)
-        self.recipe.slice_images(1, self._objective.slice_multiple)
         return self
-
-    @property
-    def _objective(self) -> Classify:
-        return Classify(smoothing=self.smoothing, mixup=self.mixup, cutmix=self.cutmix)
 
     def training_images(self, target: Target) -> int:
         return self.recipe.sized(images=target.training_images, flops_an_image=np.inf).budget_images
@@ -98,48 +86,34 @@ class Classifier(Evaluation):
         from scipy.special import softmax
 
         recipe = self.recipe.sized(images=len(task.train), flops_an_image=np.inf)
-        state = trained(task, self._objective, recipe)
-        answer_MK = logits(task, state, recipe, task.test).numpy()
-        chance_MK, label_M, count = softmax(answer_MK.astype(np.float64), axis=1), task.test.label_N, len(task.test)
-        seen = state.step * recipe.batch_images
+        network = Network(task, self.train(task, recipe), recipe)
+        answer_MK, label_M, count = network.logits(task.test), task.test.label_N, len(task.test)
+        chance_MK = softmax(answer_MK.astype(np.float64), axis=1)
         found = [
-            Score(metric="accuracy", value=_accuracy(answer_MK, label_M), images_seen=seen, count=count),
-            Score(metric="calibration_error", value=equal_width(chance_MK, label_M).error, images_seen=seen),
-            Score(metric="log_loss", value=negative_log_likelihood(chance_MK, label_M), images_seen=seen),
-            Score(metric="brier", value=brier(chance_MK, label_M), images_seen=seen),
+            Score(metric="accuracy", value=accuracy(answer_MK, label_M), count=count),
+            Score(metric="calibration_error", value=equal_width(chance_MK, label_M).error),
+            Score(metric="log_loss", value=negative_log_likelihood(chance_MK, label_M)),
+            Score(metric="brier", value=brier(chance_MK, label_M)),
+            *self._corrupted(network, task.test),
         ]
-        found += self._corrupted(task, state, seen)
         for shift, images in zip(self.shifts, task.others, strict=True):
-            found.append(self._shifted(task, state, shift, images, seen))
+            found.append(_shifted(network, shift, images))
         return found
 
-    def _corrupted(self, task: Task, state: TrainState, seen: int) -> list[Score]:
-        fit = applicable(task.test.image_NHWC.shape[3])
+    def _corrupted(self, network: Network, test: Images) -> list[Score]:
+        fit = applicable(test.image_NHWC.shape[3])
         names = [
             name for name in CORRUPTIONS if name in fit and (name in self.corruptions or "all" in self.corruptions)
         ]
         found = []
         for name in names:
             shares = [
-                _accuracy(
-                    logits(task, state, self.recipe, task.test, partial(_at, name, severity)).numpy(), task.test.label_N
-                )
-                for severity in SEVERITIES
+                accuracy(network.logits(test, partial(_at, name, severity)), test.label_N) for severity in SEVERITIES
             ]
-            found.append(Score(metric=f"accuracy_{name}", value=float(np.mean(shares)), images_seen=seen))
+            found.append(Score(metric=f"accuracy_{name}", value=float(np.mean(shares))))
         if found:
-            mean = float(np.mean([score.value for score in found]))
-            found.insert(0, Score(metric="accuracy_corrupted", value=mean, images_seen=seen))
+            found.insert(0, Score(metric="accuracy_corrupted", value=float(np.mean([one.value for one in found]))))
         return found
-
-    def _shifted(self, task: Task, state: TrainState, shift: Shift, images: Images, seen: int) -> Score:
-        answer_MK = logits(task, state, self.recipe, images).numpy()
-        classes = np.arange(task.classes) if shift.classes is None else np.array(shift.classes)
-        if shift.among == "shown":
-            hidden = np.setdiff1d(np.arange(task.classes), classes)
-            answer_MK[:, hidden] = -np.inf
-        value = _accuracy(answer_MK, classes[images.label_N])
-        return Score(metric=f"accuracy_{shift.name}", value=value, images_seen=seen, count=len(images))
 
     @classmethod
     def example(cls) -> Self:
@@ -147,8 +121,14 @@ class Classifier(Evaluation):
         return cls(recipe=recipe, corruptions=("brightness",))
 
 
-def _accuracy(answer_MK: NDArray[np.float32], label_M: NDArray[np.int64]) -> float:
-    return float((answer_MK.argmax(1) == label_M).mean())
+def _shifted(network: Network, shift: Shift, images: Images) -> Score:
+    answer_MK = network.logits(images)
+    everything = np.arange(answer_MK.shape[1])
+    classes = everything if shift.classes is None else np.array(shift.classes)
+    if shift.among == "shown":
+        answer_MK[:, np.setdiff1d(everything, classes)] = -np.inf
+    value = accuracy(answer_MK, classes[images.label_N])
+    return Score(metric=f"accuracy_{shift.name}", value=value, count=len(images))
 
 
 def _at(name: str, severity: int, image_BCHW: Tensor, index_B: NDArray[np.int64]) -> Tensor:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from scaleback.core.errors import Refusal, refusal
 from scaleback.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -62,6 +63,29 @@ class BitSamples:
     def image_BHWC(self) -> NDArray[np.uint8]:  # noqa: N802  # the name that Samples has
         """The images as bytes."""
         return from_bits(self.bits_BHX, self.width, self.level)
+
+
+def origin_of(*parts: str | None) -> str | None:
+    """One digest for what has several parts; None where none of them has files."""
+    return "+".join(part for part in parts if part is not None) or None
+
+
+def refuse_part(source: Source, images: int | None = None, *, field: str, count: str) -> None:
+    """Raise Refusal if a source cannot be a part of another, or of a target.
+
+    Args:
+        source: the part.
+        images: how many of it are taken; None where that is not known yet.
+        field: what names the part.
+        count: what names the number.
+    """
+    if source.fresh:
+        raise Refusal(field, refusal("must give images that stay as they are", source.short))
+    if source.labels_an_image > 1:
+        raise Refusal(field, refusal("must give images of one class each", source.short))
+    available = source.available()
+    if images is not None and available is not None and images > available:
+        raise Refusal(count, refusal(f"must be at most the {available:,} there are", images))
 
 
 def bit_bytes(size_px: int) -> int:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scaleback.core.errors import Refusal, RenderError, refusal
-from scaleback.sources.base import Reader, Source
+from scaleback.core.errors import Refusal, RenderError
+from scaleback.sources.base import Reader, Source, origin_of, refuse_part
 from scaleback.sources.generators import ADAPTATIONS, AnyAdaptation, AnyGenerator, Embedded
 
 if TYPE_CHECKING:
@@ -50,13 +50,7 @@ class Diffusion(Source):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.real.fresh:
-            raise Refusal("real", refusal("must give images that stay as they are", self.real.short))
-        if self.real.labels_an_image > 1:
-            raise Refusal("real", refusal("must give images of one class each", self.real.short))
-        available = self.real.available()
-        if available is not None and self.real_images > available:
-            raise Refusal("real_images", refusal(f"must be at most the {available:,} there are", self.real_images))
+        refuse_part(self.real, self.real_images, field="real", count="real_images")
         try:
             self.generator.refuse(self.real, self.real_images, guided=self.guidance != "none")
         except Refusal as error:
@@ -78,8 +72,7 @@ class Diffusion(Source):
         return None
 
     def origin(self) -> str | None:
-        parts = [part for part in (self.real.origin(), self.generator.origin()) if part is not None]
-        return "+".join(parts) or None
+        return origin_of(self.real.origin(), self.generator.origin())
 
     def verify(self) -> None:
         self.real.verify()

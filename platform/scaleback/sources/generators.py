@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
 from scaleback.core.spec import Spec, presets, variants
+from scaleback.sources.base import refuse_part
 from scaleback.sources.generator import Generator, Subject
 from scaleback.sources.stable_diffusion import StableDiffusion
 
@@ -66,11 +67,6 @@ class Adaptation(Spec):
     mmd_weight: float = Field(0.192, ge=0)
     mmd_form: Literal["mean", "sum"] = "mean"
 
-    @property
-    def compares_images(self) -> bool:
-        """Whether an image's loss depends on the others of its batch."""
-        return self.mmd_weight > 0
-
 
 class Embedded(Generator):
     """A UNet of diffusers on squares of pixels, trained here: minutes on a GPU, an hour on two cores.
@@ -98,10 +94,7 @@ class Embedded(Generator):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.source.fresh:
-            raise Refusal("source", refusal("must give images that stay as they are", self.source.short))
-        if self.source.labels_an_image > 1:
-            raise Refusal("source", refusal("must give images of one class each", self.source.short))
+        refuse_part(self.source, self.images, field="source", count="images")
         if self.labels and self.source.classes(self.images) is None:
             raise Refusal("labels", refusal("must be false where the source has none", self.labels))
         if any(width % GROUPS for width in self.widths):

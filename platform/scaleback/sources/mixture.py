@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
-from scaleback.sources.base import UNLABELLED, Reader, Samples, Source
+from scaleback.sources.base import UNLABELLED, Reader, Samples, Source, origin_of, refuse_part
 
 if TYPE_CHECKING:
     from scaleback.core.store import Store
@@ -46,10 +46,7 @@ class Mixture(Source):
                 "second", refusal(f"must give images of shape {self.first.shape}, as first does", self.second.shape)
             )
         for name, part in (("first", self.first), ("second", self.second)):
-            if part.labels_an_image > 1:
-                raise Refusal(name, refusal("must give images of one class each", part.short))
-            if part.fresh:
-                raise Refusal(name, refusal("must give images that stay as they are", part.short))
+            refuse_part(part, field=name, count="images")
         if self.labels == "apart" and _limit(self.first) is None and _limit(self.second) is None:
             raise Refusal(
                 "labels", refusal("must be shared where both parts have more classes the more images", "apart")
@@ -85,8 +82,7 @@ class Mixture(Source):
         return min(totals) if totals else None
 
     def origin(self) -> str | None:
-        parts = [part for part in (self.first.origin(), self.second.origin()) if part is not None]
-        return "+".join(parts) or None
+        return origin_of(self.first.origin(), self.second.origin())
 
     def verify(self) -> None:
         self.first.verify()

@@ -126,8 +126,10 @@ class RealSource(Source):
     def ordered(self, seed: int) -> NDArray[np.int64]:
         """(N,) places of images in the data, in the order in which they are taken."""
         order_N = balanced_order(self.labels(), seed)
+        if self.class_limit is None and self.fold is None:
+            return order_N
         # Left out of the whole order, and not ordered alone: an image's turn within its class stays what it is.
-        return order_N if self.class_limit is None else order_N[np.isin(self.labels()[order_N], self.chosen_classes())]
+        return order_N[_chosen(self)[order_N]]
 
     def image_names(self, seed: int, images: int) -> list[tuple[str, ...]]:
         return [self.names_of(int(place)) for place in self.ordered(seed)[:images]]
@@ -170,9 +172,6 @@ class CatalogueReader:
         label_N = self._catalogue.label_N
         self._order_N, self._label_N = source.ordered(seed), label_N
         self._names = list(self._catalogue.class_names)
-        if source.class_limit is not None or source.fold is not None:
-            # Left out of the whole order, and not ordered alone: an image's turn within its class stays what it is.
-            self._order_N = self._order_N[_chosen(source)[self._order_N]]
         if source.class_limit is not None:
             chosen_K = source.chosen_classes()
             anew = np.full(len(self._names), UNLABELLED, np.int64)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
-from scaleback.sources.base import Reader, Samples, Source
+from scaleback.sources.base import Reader, Samples, Source, origin_of, refuse_part
 
 if TYPE_CHECKING:
     from scaleback.core.store import Store
@@ -40,12 +40,8 @@ class Retrieved(Source):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        for field, source in (("real", self.real), ("pool", self.pool)):
-            if source.fresh or source.labels_an_image > 1:
-                raise Refusal(field, refusal("must give images that stay, of one class each", source.short))
-            available, wanted = source.available(), getattr(self, f"{field}_images")
-            if available is not None and wanted > available:
-                raise Refusal(f"{field}_images", refusal(f"must be at most the {available:,} there are", wanted))
+        refuse_part(self.real, self.real_images, field="real", count="real_images")
+        refuse_part(self.pool, self.pool_images, field="pool", count="pool_images")
         if self.real.shape != self.pool.shape:
             raise Refusal("pool", refusal(f"must give images of shape {self.real.shape}, as real", self.pool.shape))
         return self
@@ -61,7 +57,7 @@ class Retrieved(Source):
         return self.real_images * self.pool_images
 
     def origin(self) -> str | None:
-        return "+".join(part for part in (self.real.origin(), self.pool.origin()) if part is not None) or None
+        return origin_of(self.real.origin(), self.pool.origin())
 
     def verify(self) -> None:
         self.real.verify()

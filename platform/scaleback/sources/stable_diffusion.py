@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from scaleback.core.errors import DataError, Refusal, refusal
+from scaleback.sources.base import origin_of
 from scaleback.sources.generator import Generator, Subject
 from scaleback.sources.tables import digest_of
 
@@ -110,8 +111,8 @@ class StableDiffusion(Generator):
         return config
 
     def origin(self) -> str | None:
-        parts = [_digest(name) for name in (self.checkpoint, self.image_encoder, self.captioner, self.captions) if name]
-        return "+".join(part for part in parts if part is not None) or None
+        named = (self.checkpoint, self.image_encoder, self.captioner, self.captions)
+        return origin_of(*(_digest(name) for name in named if name))
 
     def written_captions(self, population: Population, images: int) -> Sequence[str]:
         if self.captions is None:

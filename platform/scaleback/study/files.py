@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from scaleback.core.errors import InputError, SpecError, one_line, short, unknown
-from scaleback.core.plain import beside, is_file, parse_yaml, read_file
+from scaleback.core.plain import beside, is_file, parse_yaml, read_file, to_yaml
 from scaleback.core.spec import Plain, fault_lines
-from scaleback.study.axes import Cases, Grid, inside, parse_axis, parse_value, split_axis
+from scaleback.study.axes import AnyAxis, Cases, Grid, inside, parse_axis, parse_value, split_axis
 from scaleback.study.study import Study
 
 JOBS = Path(__file__).resolve().parents[3] / "jobs"
@@ -54,10 +52,7 @@ def study_from_yaml(text: str, where: str) -> Study:
 
 def study_to_yaml(study: Study) -> str:
     """The same study as YAML, every field written out."""
-    plain = study.plain()
-    # PyYAML writes these line breaks of Unicode as they are, and reads them back as others.
-    readable = not any(mark in json.dumps(plain, ensure_ascii=False) for mark in "\x85\u2028\u2029")
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=readable, width=110)
+    return to_yaml(study.plain())
 
 
 def changed(
@@ -97,8 +92,17 @@ def changed(
             plain["seeds"] = list(axis.values)
         else:
             kept[axis.field] = axis
+    for axis in kept.values():
+        _refuse_hidden(axis, changes)
     plain["axes"] = [axis.plain() for axis in kept.values()]
     return Study.parse({**plain, **(fields or {})})
+
+
+def _refuse_hidden(axis: AnyAxis, changes: Iterable[str]) -> None:
+    """A setting of no effect, because every case sets the same field."""
+    for name in changes:
+        if isinstance(axis, Cases) and all(any(inside(name, own) for own in case) for case in axis.cases.values()):
+            raise SpecError(f"--set {name}: is set by every case of axis {axis.field}; name the cases with --axis")
 
 
 def _python(path: Path) -> Study:

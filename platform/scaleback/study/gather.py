@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 import scaleback
+from scaleback.core.plain import to_yaml
 from scaleback.core.store import Store
 from scaleback.pretrain.spec import Pretrain
 from scaleback.scaling.content import Content, RunLine, Sheet, Shown
@@ -53,7 +53,7 @@ def gather(study: Study, store: Store) -> Content:
         cost={point.label: float(run.images) for point, run in runs},
         sheets=_sheets(runs, store),
         runs=_run_lines(runs, done, store),
-        base_spec=yaml.safe_dump(study.base.plain(), sort_keys=False, width=110),
+        base_spec=to_yaml(study.base.plain()),
         study_spec=study_to_yaml(study),
         made=_made(),
         notes=notes,

@@ -16,6 +16,7 @@ from scaleback.objectives import AnyObjective
 from scaleback.pretrain.spec import Pretrain, refuse_impossible
 from scaleback.recipes import PretrainRecipe
 from scaleback.sources import AnySource
+from scaleback.sources.base import Source, origin_of
 from scaleback.sources.learnt import Learnt
 from scaleback.sources.population import Population
 
@@ -94,7 +95,7 @@ class Run(Spec):
                 backbone=self.backbone,
                 pretrain=self.pretrain,
                 seed=self.seed,
-                origin=_digest([self.target.origin(), *(one.origin for one, _ in evaluation.stored())]),
+                origin=origin_of(self.target.origin(), *(one.origin for one, _ in evaluation.stored())),
             )
             for evaluation in self.evaluations
         )
@@ -114,9 +115,10 @@ class Run(Spec):
             DataError: one cannot be read; the message begins with the field.
         """
         made = (self.target.synthetic.source,) if self.target.synthetic is not None else ()
-        sources = {
+        sources: dict[str, tuple[Source, ...]] = {
             "target.data": (self.target.data, self.target.test),
             "target.synthetic.source": made,
+            **{f"evaluations.{one.short}": tuple(each.source for each, _ in one.stored()) for one in self.evaluations},
             "source": (self.source,) if self.images else (),
         }
         for field, named in sources.items():
@@ -136,7 +138,3 @@ class Run(Spec):
         if self.pretrain is not None and not (stream or self.source.fresh):
             needed.insert(0, (self.pretrain.population, self.images))
         return needed
-
-
-def _digest(origins: list[str | None]) -> str | None:
-    return "+".join(origin for origin in origins if origin is not None) or None

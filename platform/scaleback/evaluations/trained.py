@@ -1,0 +1,110 @@
+"""What evaluations share that train the whole network on the labelled images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from scaleback.core.errors import Refusal, refusal
+from scaleback.evaluations.base import Evaluation, Task
+from scaleback.objectives.classify import Classify
+from scaleback.recipes import FinetuneRecipe, Recipe
+from scaleback.sources.population import Images
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from scaleback.pretrain.state import TrainState
+
+# Shapes: B images of a batch, M images that are tested, K classes, C channels, H rows, W columns.
+
+
+class TrainedEvaluation(Evaluation):
+    """The network is trained as ``Classify`` does, on whole images."""
+
+    recipe: FinetuneRecipe
+    smoothing: float = Field(0.1, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _trainable(self) -> Self:
+        views = self.recipe.views
+        if len(views) != 1:
+            raise Refusal("recipe.views", refusal("must be one augmentation", len(views)))
+        if views[0].size_px is not None:
+            raise Refusal("recipe.views", refusal("size_px must be left out", views[0].size_px))
+        self.recipe.slice_images(1, self._objective.slice_multiple)
+        return self
+
+    @property
+    def _objective(self) -> Classify:
+        return Classify(smoothing=self.smoothing, mixup=self.mixup, cutmix=self.cutmix)
+
+    def train(self, task: Task, recipe: Recipe, hooks: Sequence[Callable[[TrainState], None]] = ()) -> TrainState:
+        """Train on the task's images with a fresh head.
+
+        Args:
+            task: what is worked on; its backbone is trained in place.
+            recipe: the evaluation's own, with a budget in images.
+            hooks: called after every step.
+        """
+        import torch
+
+        from scaleback.backbones import width_of
+        from scaleback.core import seeds
+        from scaleback.pretrain.loop import Training, train
+
+        generator = torch.Generator().manual_seed(seeds.key("fine-tuned head", task.seed) >> 1)
+        width = width_of(task.backbone)
+        training = Training(
+            learner=self._objective.build(task.backbone, width=width, classes=task.classes, generator=generator),
+            views=recipe.views,
+            images=task.train,
+            image_px=task.image_px,
+            channels=task.channels,
+            recipe=recipe,
+            seed=seeds.key("fine-tune", task.seed) >> 1,
+        )
+        return train(training, task.world, checkpoints=task.checkpoints, hooks=hooks, report=task.report)
+
+
+class Network:
+    """The network of a training as it is tested: nothing is dropped, weights are averages where they are averaged."""
+
+    def __init__(self, task: Task, state: TrainState, recipe: Recipe) -> None:
+        self._task, self._view = task, recipe.views[0]
+        self._learner = copy.deepcopy(state.learner).eval()
+        if state.average is not None:
+            self._learner.load_state_dict(state.average.tensors, strict=False)
+        self._head = cast("nn.Module", self._learner.head)
+
+    def logits(
+        self,
+        images: Images,
+        changed: Callable[[Tensor, NDArray[np.int64]], Tensor] = lambda image_BCHW, index_B: image_BCHW,
+    ) -> NDArray[np.float32]:
+        """(M, K) answers.
+
+        Args:
+            images: M of them.
+            changed: what is done to images in [0, 1] before they are normalised, with their places.
+        """
+        import torch
+
+        from scaleback.evaluations.features import batches
+
+        with torch.inference_mode():
+            coming = batches(self._task, images, self._view.mean, self._view.std, changed)
+            parts = [self._head(self._learner.backbone(image_BCHW)).float().cpu() for image_BCHW, _ in coming]
+        return cast("NDArray[np.float32]", torch.cat(parts).numpy())
+
+
+def accuracy(answer_MK: NDArray[np.float32], label_M: NDArray[np.int64]) -> float:
+    """Share of answers that are right."""
+    return float((answer_MK.argmax(1) == label_M).mean())
