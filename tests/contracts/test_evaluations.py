@@ -70,11 +70,13 @@ def reordered(images, order):
     return Images(image_NHWC=images.image_NHWC[order], label_N=images.label_N[order], classes=images.classes)
 
 
-def task(tiny_vit, *, of=textures, seed=3, train=None, test=None, checkpoints=None, report=lambda row: None):
+def task(tiny_vit, *, of=textures, seed=3, train=None, made=None, test=None, checkpoints=None, report=lambda row: None):
+    real = of(TRAIN, 1)
     return Task(
         backbone=tiny_vit.build(seed),
-        train=of(TRAIN, 1) if train is None else train,
-        real=TRAIN,
+        train=real if train is None else train,
+        real=real,
+        made=made,
         test=of(TEST, 2) if test is None else test,
         classes=CLASSES,
         image_px=tiny_vit.image_px,

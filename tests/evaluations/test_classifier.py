@@ -126,11 +126,9 @@ def test_shifts_of_other_classes_are_refused(shift, line):
 
 
 def test_the_quality_of_copies_and_of_new_images(tiny_vit):
-    given, fresh, other = textures(TRAIN, 1), textures(TRAIN, 4), noise(TRAIN, 4)
     found = {}
-    for name, made in (("copies", given), ("new", fresh), ("noise", other)):
-        whole = task(tiny_vit, train=joined(given, made))
-        found[name] = by_name(Quality().score(whole))
+    for name, made in (("copies", textures(TRAIN, 1)), ("new", textures(TRAIN, 4)), ("noise", noise(TRAIN, 4))):
+        found[name] = by_name(Quality().score(task(tiny_vit, made=made)))
     assert found["copies"]["copy_rate_pixels"] == found["copies"]["copy_rate"] == 1
     assert found["new"]["copy_rate_pixels"] <= 0.1
     assert found["new"]["recognised"] >= 0.95 > found["noise"]["recognised"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaleback.core.errors import Refusal
+from scaleback.core.errors import Refusal, SpecError
 from scaleback.evaluations import Target
 from scaleback.evaluations.base import Synthetic
 from scaleback.sources import AnySource
@@ -19,15 +19,37 @@ def test_populations_of_real_and_synthetic_images_are_the_seed_s():
     assert (many, made_images, target.training_images) == (100, 50, 150)
     assert (real.seed, made.seed, test.seed) == (7, 7, 0)
     assert (real.source, made.source, test.source.split) == (Digits(), MADE.source, "test")
-    alone = target.model_copy(update={"images": 0})
-    assert alone.stored(7)[0][0].source == MADE.source
-    alone.refuse_impossible()
+    alone = target.replace({"synthetic.role": "alone"})
+    assert (alone.real_images, alone.synthetic_images, alone.training_images) == (0, 50, 50)
+    assert alone.stored(7) == target.stored(7)  # the real images are still what copies are searched among
+
+
+def test_a_multiplier_is_the_number_it_comes_to():
+    by_number = Target(data=Digits(), images=20, synthetic=MADE)
+    by_multiple = by_number.replace({"synthetic.images": None, "synthetic.multiplier": 2.5})
+    assert by_multiple.synthetic_images == 50
+    assert by_multiple.fingerprint == by_number.fingerprint
+    more = by_multiple.replace({"images": 40})
+    assert more.synthetic_images == 100
+    assert Target.parse(more.plain()) == more
+
+
+@pytest.mark.parametrize("numbers", [{}, {"images": 5, "multiplier": 1.0}])
+def test_one_number_of_synthetic_images_is_needed(numbers):
+    with pytest.raises(SpecError, match=r"^synthetic: needs one of images and multiplier$"):
+        Target.parse({"data": "digits", "images": 20, "synthetic": {"source": "digits", **numbers}})
 
 
 @pytest.mark.parametrize(
     ("synthetic", "images", "line"),
     [
-        (None, 0, "images: must give each of the 10 classes an image; got 0"),
+        (None, 9, "images: must give each of the 10 classes an image; got 9"),
+        (Synthetic(source=Digits(), images=9), 100, "synthetic.images: must give each of the 10 classes an image"),
+        (
+            Synthetic(source=Digits(), multiplier=0.05),
+            100,
+            "synthetic.multiplier: must give each of the 10 classes an image; got 0.05",
+        ),
         (
             Synthetic(source=PointCloud(size_px=16), images=50),
             100,

@@ -146,6 +146,6 @@ def test_the_baseline_alone_renders_no_fractal(store):
         for spec in planned.run.evaluates if planned.run.images else ():
             publish(store, spec)
     plan = plan_study(STUDY, store)
-    assert [planned.point.baseline for planned in plan.to_do] == [True] * len(SEEDS)
+    assert [planned.point.baseline for planned in plan.to_do] == ["no pre-training"] * len(SEEDS)
     assert plan.images_missing == DIGITS
     assert not plan.pretrains

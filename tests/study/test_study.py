@@ -33,7 +33,7 @@ def refused(fields, study=STUDY):
 
 def test_points_are_the_baseline_and_every_combination():
     points = list(STUDY.points())
-    assert points[0] == Point(values={}, baseline=True)
+    assert points[0] == Point(values={}, baseline="no pre-training")
     assert [tuple(point.values.values()) for point in points[1:]] == [(d, n) for d in (0.1, 0.2, 0.4) for n in (4, 16)]
     assert [point.label for point in points[:2]] == ["no pre-training", "source.delta=0.1 images=4"]
     assert list(changed(STUDY, fields={"baseline": False}).points()) == points[1:]
@@ -51,12 +51,33 @@ def test_there_is_a_baseline_for_each_value_that_matters_without_pre_training():
     assert not any(study.run(point, 3).images for point in baselines)
 
 
+def test_without_pre_training_the_baseline_is_real_images_alone():
+    study = load_study("synthetic_multiplier")
+    baselines = [point for point in study.points() if point.baseline]
+    assert [point.label for point in baselines] == [f"real images alone real={n}" for n in (100, 200, 400, 1_000)]
+    for point, images in zip(baselines, (100, 200, 400, 1_000), strict=True):
+        target = study.run(point, 1).target
+        assert (target.images, target.synthetic) == (images, None)
+
+
+def test_an_axis_may_refine_cases_that_come_before_it():
+    study = load_study("synthetic_multiplier")
+    for point in study.points():
+        target = study.run(point, 0).target
+        if target.synthetic is not None:
+            assert target.synthetic.source.kind == {"drawn": "diffusion"}.get(point.values["kind"], "retrieved")
+            assert target.synthetic.source.real_images == target.images == int(point.values["real"])
+    turned = [study.axes[1], study.axes[0], *study.axes[2:]]
+    with pytest.raises(SpecError, match=r"^axes: must not lie within another axis, kind; got"):
+        Study.parse({**study.plain(), "axes": [axis.plain() for axis in turned]})
+
+
 def test_a_point_and_a_seed_make_a_run_that_differs_from_the_base_in_them_alone():
     run = STUDY.run(Point(values={"source.delta": 0.4, "images": 4}), 5)
     assert (run.source.delta, run.images, run.seed) == (0.4, 4, 5)
     base = STUDY.base
     assert run.replace({"source.delta": base.source.delta, "images": base.images, "seed": base.seed}) == base
-    assert STUDY.run(Point(values={}, baseline=True), 5) == base.replace({"images": 0, "seed": 5})
+    assert STUDY.run(Point(values={}, baseline="no pre-training"), 5) == base.replace({"images": 0, "seed": 5})
 
 
 def test_points_that_differ_have_different_labels():
@@ -70,7 +91,7 @@ def test_every_run_of_a_study_is_another_one():
 
 
 def test_points_of_searched_axes_are_left_to_the_search():
-    assert [point.baseline for point in SEARCHED.points()] == [True]
+    assert [point.baseline for point in SEARCHED.points()] == ["no pre-training"]
     assert [axis.field for axis in SEARCHED.grids] == ["images"]
     assert [axis.field for axis in SEARCHED.searched] == ["source.delta"]
     assert list(SEARCHED.cells()) == [{"images": 4}, {"images": 16}]

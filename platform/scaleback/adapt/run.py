@@ -160,7 +160,8 @@ def _recipe(schedule: Schedule) -> Recipe:
 def _files(spec: Trained | Adapted, state: TrainState) -> dict[str, bytes]:
     weights = state.weights("diffuser.")
     if isinstance(spec, Trained):
-        return {WEIGHTS: save_tensors(weights)}
+        # Half of the bytes; a generator's weights need no more digits.
+        return {WEIGHTS: save_tensors({name: value.half() for name, value in weights.items()})}
     unet = {name.removeprefix("unet."): value for name, value in weights.items() if name.startswith("unet.")}
     parts = {name: value for name, value in weights.items() if not name.startswith("unet.")}
     return {LORA: save_tensors(lora_file(unet)), PARTS: save_tensors(parts)}

@@ -55,11 +55,11 @@ class Progress:
         """Images of the render stage."""
         self._count("render", done, total, "images")
 
-    def learnt(self, address: str, images_seen: int) -> None:
+    def learnt(self, address: str, images_seen: int, budget: int) -> None:
         """Image passes of a generator's training."""
         if time.monotonic() - self._printed >= PLAIN_EVERY_S:
             self._printed = time.monotonic()
-            self.note(f"{address} {images_seen:,} images seen")
+            self.note(f"{address} {images_seen:,}/{budget:,} image passes")
 
     def imported(self, done: int, total: int) -> None:
         """Images of a folder that is read."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaleback.cluster import runtime
+from scaleback.cluster.learn import learn_all
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.progress import Progress
 from scaleback.cluster.render import render
@@ -52,6 +53,7 @@ def run_study(study: Study, store: Store, placement: Placement, progress: Progre
         progress.note(runtime.where())
         started, interrupted = len(to_do), False
         if to_do:
+            learn_all((planned.run for planned in to_do), store, placement, progress, retry=retry)
             _render_all(to_do, store, placement.streams, progress)
             broken, interrupted = run_grid(study, to_do, store, placement, progress, retry)
             failed += broken
@@ -134,6 +136,9 @@ def _render_all(to_do: Sequence[Planned], store: Store, stream: bool, progress: 
     wanted: dict[str, tuple[Population, int]] = {}
     for planned in to_do:
         for population, images in planned.run.stored(stream=stream):
+            learnt = population.source.learnt(population.seed)
+            if any(store.manifest(stage.address, stage) is None for stage in learnt):
+                continue  # it failed
             known = wanted.get(population.address, (population, 0))[1]
             wanted[population.address] = (population, max(known, images))
     render(store, list(wanted.values()), progress=progress.rendered)
@@ -163,7 +168,8 @@ def trial_folder(trial: Any) -> str:
     """A readable name for a trial's folder, which TensorBoard shows."""
     values = trial.config.get("run", trial.config)
     named = [f"{name}={value}" for name, value in values.items() if name != "baseline"]
-    text = ",".join(["no-pre-training"] * bool(values.get("baseline")) + named)
+    baseline = str(values.get("baseline") or "").replace(" ", "-")
+    text = ",".join([baseline] * bool(baseline) + named)
     plain = "".join(letter if letter.isalnum() or letter in "=.,-_" else "_" for letter in text)
     return f"{plain[:80]}-{trial.trial_id[-5:]}"
 

@@ -48,12 +48,12 @@ def complete(
     for stage in run.learnt:
         if store.manifest(stage.address, stage) is None:
             _draw(store, [(stage.population, stage.images)], retry)
-            _once(stage, store, placement, report, retry)
+            once(stage, store, placement, report, retry=retry)
     _draw(store, run.stored(stream=placement.streams), retry)
     if run.pretrain is not None:
-        _once(run.pretrain, store, placement, report, retry)
+        once(run.pretrain, store, placement, report, retry=retry)
     for spec in missing:
-        _once(spec, store, placement, report, retry)
+        once(spec, store, placement, report, retry=retry)
 
 
 def _draw(store: Store, wanted: list[tuple[Population, int]], retry: bool) -> None:
@@ -63,8 +63,21 @@ def _draw(store: Store, wanted: list[tuple[Population, int]], retry: bool) -> No
         raise error
 
 
-def _once(spec: Stage, store: Store, placement: Placement, report: Report, retry: bool) -> None:
-    """Compute an artifact unless it is there, or is being made elsewhere."""
+def once(
+    spec: Stage, store: Store, placement: Placement, report: Report = lambda row: None, *, retry: bool = False
+) -> None:
+    """Compute an artifact unless it is there, or is being made elsewhere.
+
+    Args:
+        spec: the stage; what it reads must be there.
+        store: where its artifact goes.
+        placement: what it may use.
+        report: called with rows of progress.
+        retry: do it again if it failed before for a reason of its own.
+
+    Raises:
+        RunError: it failed; the failure is recorded at its address.
+    """
     if store.manifest(spec.address, spec) is not None:
         return
     with store.lease(spec.address), failures.recorded(store, spec.address, retry):

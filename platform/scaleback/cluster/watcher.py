@@ -40,7 +40,7 @@ class Watcher(Callback):
         values = trial.config.get("run", trial.config)
         named = " ".join(f"{name}={_short(value)}" for name, value in values.items() if name != "baseline")
         if values.get("baseline"):
-            named = f"no pre-training {named}"
+            named = f"{values['baseline']} {named}"
         self._progress.ran(self.finished, self._total, f"{named}: {found}{self._ahead()}")
 
     def _ahead(self) -> str:

@@ -143,7 +143,12 @@ def opened(source: Source, options: Namespace) -> Reader:
     source.verify()
     store = Store(options.storage)
     with Progress(quiet=options.json) as progress:
-        learn(source, seed, store, lambda stage, row: progress.learnt(stage.address, int(row["images_seen"])))
+        learn(
+            source,
+            seed,
+            store,
+            lambda stage, row: progress.learnt(stage.address, int(row["images_seen"]), stage.budget_images),
+        )
     return source.open_with(seed, store)
 
 

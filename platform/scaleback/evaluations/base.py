@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
-from scaleback.core.spec import Spec
+from scaleback.core.spec import Plain, Spec
 from scaleback.sources import AnyRealSource, AnySource, RealSource
 from scaleback.sources.base import origin_of, refuse_part
 from scaleback.sources.population import Images, Population
@@ -27,25 +27,45 @@ class Synthetic(Spec):
 
     source: AnySource
     """Of the same shape and classes as the data."""
-    images: int = Field(ge=1)
+    images: int | None = Field(None, ge=1)
     """The first so many of it."""
+    multiplier: float | None = Field(None, gt=0)
+    """The same as a multiple of the target's real images."""
+    role: Literal["added", "alone"] = "added"
+    """Whether they are trained on beside the real images, or without them."""
+
+    @model_validator(mode="after")
+    def _one_number(self) -> Self:
+        if (self.images is None) == (self.multiplier is None):
+            raise Refusal("", "needs one of images and multiplier")
+        return self
+
+    def count(self, real: int) -> int:
+        """How many they are beside so many real images."""
+        return self.images if self.images is not None else round((self.multiplier or 0) * real)
 
 
 class Target(Spec):
     """The downstream task: which data, and how many labelled images of them are given."""
 
     data: AnyRealSource
-    images: int = Field(ge=0)
-    """Labelled images for training, balanced over classes; which ones is drawn from the run's seed. 0 to train on
-    synthetic images alone."""
+    images: int = Field(ge=1)
+    """Labelled images for training, balanced over classes; which ones is drawn from the run's seed."""
     synthetic: Synthetic | None = None
-    """Made images that are added to them."""
+    """Made images, added to them or in their place."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.data.split != "train":
             raise Refusal("data.split", refusal("must be train; the test split is taken for testing", self.data.split))
         return self
+
+    def canonical(self) -> dict[str, Plain]:
+        """A multiple of the real images is the number of images that it comes to."""
+        if self.synthetic is None or self.synthetic.multiplier is None:
+            return super().canonical()
+        number = self.synthetic.model_copy(update={"images": self.synthetic_images, "multiplier": None})
+        return self.model_copy(update={"synthetic": number}).canonical()
 
     def refuse_impossible(self) -> None:
         """Raise Refusal if the data are too few, unlabelled, or of different classes in training and test.
@@ -62,7 +82,7 @@ class Target(Spec):
             self._refuse_synthetic(self.synthetic, classes)
         if not test.available():
             raise Refusal("data", refusal("must have test images", test.available()))
-        if self.training_images < classes:
+        if self.images < classes:
             raise Refusal("images", refusal(f"must give each of the {classes} classes an image", self.images))
         own, own_test = self.data.own_classes(), test.own_classes()
         if own_test != own:  # with a limit too: which classes it leaves depends on how many there are
@@ -73,10 +93,14 @@ class Target(Spec):
         if source.shape != self.data.shape:
             rule = f"must give images of shape {self.data.shape}, as the data"
             raise Refusal("synthetic.source", refusal(rule, source.shape))
-        refuse_part(source, synthetic.images, field="synthetic.source", count="synthetic.images")
-        if source.classes(synthetic.images) != classes:
+        images, count = self.synthetic_images, "images" if synthetic.multiplier is None else "multiplier"
+        refuse_part(source, images, field="synthetic.source", count=f"synthetic.{count}")
+        if images < classes:
+            rule = f"must give each of the {classes} classes an image"
+            raise Refusal(f"synthetic.{count}", refusal(rule, getattr(synthetic, count)))
+        if source.classes(images) != classes:
             rule = f"must have the {classes} classes of the data"
-            raise Refusal("synthetic.source", refusal(rule, source.classes(synthetic.images)))
+            raise Refusal("synthetic.source", refusal(rule, source.classes(images)))
 
     def origin(self) -> str | None:
         """Digest of all the files behind it."""
@@ -84,15 +108,25 @@ class Target(Spec):
         return origin_of(self.data.origin(), made)
 
     @property
+    def real_images(self) -> int:
+        """Real images that are trained on."""
+        return 0 if self.synthetic is not None and self.synthetic.role == "alone" else self.images
+
+    @property
+    def synthetic_images(self) -> int:
+        """Synthetic images that are trained on."""
+        return 0 if self.synthetic is None else self.synthetic.count(self.images)
+
+    @property
     def training_images(self) -> int:
-        """Real and synthetic."""
-        return self.images + (0 if self.synthetic is None else self.synthetic.images)
+        """Both together."""
+        return self.real_images + self.synthetic_images
 
     def stored(self, seed: int) -> list[tuple[Population, int]]:
-        """Populations that it is made of, and how many images of each."""
-        found = [(self.train_population(seed), self.images)] if self.images else []
+        """Populations that it is made of, and how many images of each: real, synthetic if there are any, test."""
+        found = [(self.train_population(seed), self.images)]
         if self.synthetic is not None:
-            found.append((Population.of(self.synthetic.source, seed), self.synthetic.images))
+            found.append((Population.of(self.synthetic.source, seed), self.synthetic_images))
         return [*found, (self.test_population(), self.test_images)]
 
     @property
@@ -134,9 +168,10 @@ class Task:
 
     backbone: nn.Module
     train: Images
-    """Real images, then synthetic ones."""
-    real: int
-    """How many of them are real."""
+    """What is trained on: real images, then synthetic ones, or one of them alone."""
+    real: Images
+    made: Images | None = None
+    """Synthetic images."""
     test: Images
     others: list[Images] = field(default_factory=list)
     """Of the evaluation's own populations."""

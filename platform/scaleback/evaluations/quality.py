@@ -40,30 +40,23 @@ class Quality(Evaluation):
     def score(self, task: Task) -> list[Score]:
         from scaleback.evaluations.features import features
 
-        made, given = _part(task.train, task.real, None), _part(task.train, 0, task.real)
-        half = len(task.test) // 2
+        assert task.made is not None, "a run refuses a target without synthetic images"
+        made, given, half = task.made, task.real, len(task.test) // 2
         test_ND, made_ND, given_ND = (
-            features(task, images, self.mean, self.std).double().numpy() if len(images) else np.empty((0, 0))
-            for images in (task.test, made, given)
+            features(task, images, self.mean, self.std).double().numpy() for images in (task.test, made, given)
         )
         labels = (task.test.label_N[:half], made.label_N)
         found = quality(test_ND[:half], made_ND, held_out_HD=test_ND[half:], labels=labels)
         for name in ("copy_rate", "nearest_real"):
             del found[name]  # of test images: nobody had them
         found["recognised"] = _recognised(test_ND[:half], task.test.label_N[:half], made_ND, made.label_N)
-        if len(given):
-            found["copy_rate"] = copy_rate(given_ND, made_ND, test_ND)
-            found["copy_rate_pixels"] = copy_rate(_pixels(given), _pixels(made), _pixels(task.test))
+        found["copy_rate"] = copy_rate(given_ND, made_ND, test_ND)
+        found["copy_rate_pixels"] = copy_rate(_pixels(given), _pixels(made), _pixels(task.test))
         return [Score(metric=name, value=value) for name, value in sorted(found.items())]
 
     @classmethod
     def example(cls) -> Self:
         return cls()
-
-
-def _part(images: Images, start: int, stop: int | None) -> Images:
-    part = slice(start, stop)
-    return Images(image_NHWC=images.image_NHWC[part], label_N=images.label_N[part], classes=images.classes)
 
 
 def _pixels(images: Images) -> NDArray[np.float64]:

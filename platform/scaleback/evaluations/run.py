@@ -57,13 +57,14 @@ def run_evaluate(
     begun = time.perf_counter()
     classes = spec.target.data.class_count()
     assert classes is not None, "a run refuses an unlabelled target"
-    *loaded, test = (load_images(store, population, images) for population, images in spec.target.stored(spec.seed))
+    real, *made, test = (load_images(store, *part) for part in spec.target.stored(spec.seed))
     others = [load_images(store, population, images) for population, images in spec.evaluation.stored()]
     checkpoints = Checkpoints(store, spec.address, spec, checkpoint_every_s)
     task = Task(
         backbone=load_backbone(store, spec.backbone, spec.seed, spec.pretrain),
-        train=joined(*loaded),
-        real=spec.target.images,
+        train=joined(*([real] if spec.target.real_images else []), *made),
+        real=real,
+        made=made[0] if made else None,
         test=test,
         others=others,
         classes=classes,

@@ -59,6 +59,12 @@ class Content:
     made: str
     """When, with which versions."""
     notes: Sequence[str] = field(default_factory=tuple)
+    count_axes: Sequence[str] = ()
+    """Axes that set nothing but how many real or synthetic images there are,"""
+    synthetic_axes: Sequence[str] = ()
+    """and those among them that set nothing but the synthetic ones."""
+    compared: str = "no pre-training"
+    """What every point is compared with."""
 
     @property
     def baselines(self) -> list[str]:

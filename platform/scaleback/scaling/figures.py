@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scaleback.core import units
 from scaleback.scaling.fits import StudyLaw
 from scaleback.scaling.intervals import over_seeds
+from scaleback.scaling.synthetic import Line
 from scaleback.scaling.table import Cell
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a5195", "#444444")
@@ -72,6 +73,31 @@ def curve(cells: Sequence[Cell], field: str, baselines: Sequence[Cell], ylabel: 
         axes.set_xlabel(field)
         axes.set_ylabel(ylabel)
         if len(groups) > 1 or baselines:
+            axes.legend()
+
+    return drawn(draw)
+
+
+def synthetic(lines: Sequence[Line], ylabel: str) -> str:
+    """A measure against the number of synthetic images; dashed, the same real images alone."""
+
+    def draw(axes: Axes) -> None:
+        for colour, line in zip(_cycle(), lines, strict=False):
+            counts = [cell.synthetic_images for cell in line.cells]
+            _band(axes, counts, line.cells, colour, line.label or None)
+            if line.baseline is not None:
+                axes.hlines(
+                    100 * line.baseline.interval.mean,
+                    min(counts),
+                    max(counts),
+                    color=colour,
+                    linestyle="--",
+                    linewidth=1,
+                )
+        _scale_x(axes, [cell.synthetic_images for line in lines for cell in line.cells])
+        axes.set_xlabel("synthetic images")
+        axes.set_ylabel(ylabel)
+        if len(lines) > 1:
             axes.legend()
 
     return drawn(draw)

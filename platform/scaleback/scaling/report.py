@@ -15,6 +15,7 @@ from scaleback.scaling.content import Content, Shown, baseline_of
 from scaleback.scaling.findings import accuracy, bounds, difference, findings, points, reached
 from scaleback.scaling.fits import StudyLaw, study_laws
 from scaleback.scaling.intervals import of_share
+from scaleback.scaling.synthetic import Arm, arms, images, said
 from scaleback.scaling.table import Cell
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -23,15 +24,17 @@ SHOWN_CURVES = 5
 
 def render_report(content: Content) -> str:
     """The HTML."""
+    synthetic = arms(content)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("scaleback.scaling", ""), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("report.html.j2").render(
         csp=CSP,
         content=content,
-        findings=findings(content),
+        findings=[*findings(content), *(sentence for arm in synthetic for sentence in said(arm))],
         sections=[_measure_section(content, measure) for measure in content.measures],
         training=_training_section(content),
+        arms=[_arm_section(arm) for arm in synthetic],
         laws=_law_sections(content),
         pareto=_pareto_section(content),
         sheets=[{"title": sheet.title, "data": base64.b64encode(sheet.png).decode()} for sheet in content.sheets],
@@ -45,6 +48,8 @@ def _measure_section(content: Content, measure: Shown) -> dict[str, Any]:
     ylabel = f"{measure.label}, %"
     numeric = [name for name in content.axes if gridded and all(_is_number(cell.values[name]) for cell in gridded)]
     drawings = []
+    if any(cell.synthetic_images for cell in cells):
+        numeric = []  # drawn below, each kind for itself
     for name in numeric:
         drawings.append(figures.curve(gridded, name, baselines, ylabel))
     if len(numeric) == len(content.axes) == 2:
@@ -82,6 +87,30 @@ def _training_section(content: Content) -> dict[str, Any] | None:
         return None
     drawing = figures.training({point: curves[point] for point in shown}, shown, content.reach)
     return {"figure": Markup(drawing), "reach": reached(content)}
+
+
+def _arm_section(arm: Arm) -> dict[str, Any]:
+    """A figure, what every point is worth, and the law in a sentence."""
+    rows = []
+    for cell, found in arm.worth:
+        unknown = "" if found is None else found.unidentified
+        extra = found.extra if found is not None else None
+        rate = found.per_real if found is not None else None
+        rows.append(
+            {
+                "point": cell.point,
+                "synthetic": f"{cell.synthetic_images:,}",
+                "extra": images(extra) if extra else unknown,
+                "rate": images(rate) if rate else "",
+            }
+        )
+    law = f"No law: {arm.refused}." if arm.law is None else said(arm)[-1]
+    return {
+        "title": arm.title,
+        "figure": Markup(figures.synthetic(arm.lines, f"{arm.measure}, %")),
+        "rows": rows,
+        "law": law,
+    }
 
 
 def _law_sections(content: Content) -> list[dict[str, Any]]:

@@ -34,6 +34,10 @@ class Row:
     count: int | None
     collapsed: bool
     """Whether the pre-training behind it stayed at its trivial loss, or its features fell to a line."""
+    real_images: int = 0
+    """Labelled images behind it, real"""
+    synthetic_images: int = 0
+    """and synthetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Cell:
     """Test images behind each value."""
     collapsed: int
     """How many of the seeds collapsed in pre-training."""
+    real_images: int
+    synthetic_images: int
 
 
 class Table:
@@ -101,6 +107,8 @@ def _cell(rows: Sequence[Row]) -> Cell:
         interval=over_seeds(list(by_seed.values())),
         count=first.count,
         collapsed=sum(row.collapsed for row in rows),
+        real_images=first.real_images,
+        synthetic_images=first.synthetic_images,
     )
 
 

@@ -40,6 +40,11 @@ class Trained(Spec):
         """How many of the population."""
         return self.generator.images
 
+    @property
+    def budget_images(self) -> int:
+        """Image passes of its training."""
+        return self.generator.schedule.budget_images
+
 
 class Captioned(Spec):
     """The stage whose artifact is what real images show, in words."""
@@ -65,6 +70,11 @@ class Captioned(Spec):
         """``captions/<captioner>-<hash>``."""
         return f"captions/{self.slug}"
 
+    @property
+    def budget_images(self) -> int:
+        """Images that are looked at."""
+        return self.images
+
 
 class Adapted(Spec):
     """The stage whose artifact is low-rank weights for a generator."""
@@ -89,6 +99,11 @@ class Adapted(Spec):
     def address(self) -> str:
         """``adapt/<generator>-<hash>``."""
         return f"adapt/{self.slug}"
+
+    @property
+    def budget_images(self) -> int:
+        """Image passes of its training."""
+        return self.adaptation.schedule.budget_images
 
     @property
     def trained(self) -> Trained | None:

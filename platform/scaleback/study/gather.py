@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,8 @@ from scaleback.core.store import Store
 from scaleback.pretrain.spec import Pretrain
 from scaleback.scaling.content import Content, RunLine, Sheet, Shown
 from scaleback.scaling.figures import contact_sheet
-from scaleback.sources.population import Stream, load_images, missing_blocks
+from scaleback.sources.population import Population, Stream, load_images, missing_blocks
+from scaleback.study.axes import Cases, Grid
 from scaleback.study.files import study_to_yaml
 from scaleback.study.plan import Inventory
 from scaleback.study.results import found_runs, study_runs, table_of
@@ -24,6 +27,9 @@ from scaleback.study.study import Point, Study
 
 SHEET_COLUMNS, SHEET_SEEDS, MOST_SHEETS = 8, 5, 12
 SHEET_SIDE_PX = 56
+REAL_COUNT = r"target\.images|target\.synthetic\.source\.(.+\.)?real_images"
+SYNTHETIC_COUNT = r"target\.synthetic\.(images|multiplier)"
+"""Fields that say how many labelled images there are."""
 
 
 def gather(study: Study, store: Store) -> Content:
@@ -57,7 +63,14 @@ def gather(study: Study, store: Store) -> Content:
         study_spec=study_to_yaml(study),
         made=_made(),
         notes=notes,
+        count_axes=[grid.field for grid in study.grids if _sets_only(grid, (REAL_COUNT, SYNTHETIC_COUNT))],
+        synthetic_axes=[grid.field for grid in study.grids if _sets_only(grid, (SYNTHETIC_COUNT,))],
+        compared=study.compared.name,
     )
+
+
+def _sets_only(grid: Grid | Cases, patterns: Sequence[str]) -> bool:
+    return all(any(re.fullmatch(pattern, field) for pattern in patterns) for field in grid.fields)
 
 
 def _run_lines(runs: Sequence[tuple[Point, Run]], done: set[str], store: Store) -> list[RunLine]:
@@ -75,14 +88,14 @@ def _run_lines(runs: Sequence[tuple[Point, Run]], done: set[str], store: Store) 
 
 def _sheets(runs: Sequence[tuple[Point, Run]], store: Store) -> list[Sheet]:
     """One sheet for each source that the axes make: a row a seed, the first images of each."""
-    by_source: dict[str, tuple[str, dict[int, Pretrain]]] = {}
+    by_source: dict[str, tuple[str, dict[int, _Used]]] = {}
     for point, run in runs:
-        if run.pretrain is None:
-            continue
-        fields = {name: value for name, value in point.values.items() if name.startswith("source")}
-        title = " ".join(f"{name}={value}" for name, value in fields.items()) or run.source.short
-        seeds = by_source.setdefault(run.source.fingerprint, (title, {}))[1]
-        seeds[run.seed] = max(run.pretrain, seeds.get(run.seed, run.pretrain), key=lambda spec: spec.images)
+        for field, used in _used(run):
+            fields = {name: value for name, value in point.values.items() if name.startswith(field)}
+            source = used.population.source
+            title = " ".join(f"{name}={value}" for name, value in fields.items()) or source.short
+            seeds = by_source.setdefault(source.fingerprint, (title, {}))[1]
+            seeds[run.seed] = max(used, seeds.get(run.seed, used), key=lambda one: one.images)
     sheets = []
     for title, seeds in list(by_source.values())[:MOST_SHEETS]:
         first = {seed: _first_images(store, seeds[seed]) for seed in sorted(seeds)[:SHEET_SEEDS]}
@@ -96,13 +109,33 @@ def _sheets(runs: Sequence[tuple[Point, Run]], store: Store) -> list[Sheet]:
     return sheets
 
 
-def _first_images(store: Store, pretrain: Pretrain) -> NDArray[np.uint8] | None:
-    count = min(SHEET_COLUMNS, pretrain.images)
-    if not missing_blocks(store, pretrain.population, count):
-        return load_images(store, pretrain.population, count).image_NHWC
-    if store.manifest(pretrain.address, pretrain) is None:
+class _Used(NamedTuple):
+    """Images of a population that a run uses."""
+
+    population: Population
+    images: int
+    pretrain: Pretrain | None
+    """What is trained on them; it may have drawn them as it went."""
+
+
+def _used(run: Run) -> list[tuple[str, _Used]]:
+    """What a run is pre-trained on, and its synthetic images, by field."""
+    found = []
+    if run.pretrain is not None:
+        found.append(("source", _Used(run.pretrain.population, run.images, run.pretrain)))
+    if run.target.synthetic is not None:
+        population = Population.of(run.target.synthetic.source, run.seed)
+        found.append(("target.synthetic.source", _Used(population, run.target.synthetic_images, None)))
+    return found
+
+
+def _first_images(store: Store, used: _Used) -> NDArray[np.uint8] | None:
+    count = min(SHEET_COLUMNS, used.images)
+    if not missing_blocks(store, used.population, count):
+        return load_images(store, used.population, count).image_NHWC
+    if used.pretrain is None or store.manifest(used.pretrain.address, used.pretrain) is None:
         return None
-    return Stream(pretrain.population, count, store).draw(np.arange(count), np.zeros(count, np.int64)).image_BHWC
+    return Stream(used.population, count, store).draw(np.arange(count), np.zeros(count, np.int64)).image_BHWC
 
 
 def _made() -> str:

@@ -60,7 +60,9 @@ def _rows(found: Iterable[Found]) -> Iterator[Row]:
                 yield Row(
                     point=one.point.label,
                     values=one.point.values,
-                    baseline=one.point.baseline,
+                    baseline=bool(one.point.baseline),
+                    real_images=one.run.target.real_images,
+                    synthetic_images=one.run.target.synthetic_images,
                     searched=one.point.searched,
                     seed=one.run.seed,
                     run=one.run.fingerprint,

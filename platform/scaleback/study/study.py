@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -51,6 +51,17 @@ class Fit(Spec):
     field: str = "images"
 
 
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What every point of a study is compared with."""
+
+    name: str
+    changes: Mapping[str, Plain]
+    """What makes it of a run."""
+    without: Sequence[str]
+    """Fields that are of no effect on it."""
+
+
 class Study(Spec):
     """Runs = every point of the exhaustive axes x every seed, and what the sampler proposes on the searched ones."""
 
@@ -61,7 +72,7 @@ class Study(Spec):
     axes: tuple[AnyAxis, ...] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     baseline: bool = True
-    """Also run every seed without pre-training."""
+    """Also run every seed without pre-training; where the base has none, without synthetic images."""
     measures: Annotated[tuple[Measure, ...], Field(min_length=1)]
     """What the report shows; the first is what a search maximises and a fit fits."""
     reach: float | None = Field(None, gt=0, lt=1)
@@ -94,10 +105,11 @@ class Study(Spec):
         return self
 
     def _check_apart(self) -> None:
-        """Two axes must not set the same field, or one within the other's."""
-        for one, other in itertools.permutations(self.axes, 2):
+        """Two axes must not set the same field, or one within the other's, but within cases that come before it."""
+        for (place, one), (before, other) in itertools.permutations(enumerate(self.axes), 2):
             for field, outer in itertools.product(one.fields, other.fields):
-                if inside(field, outer):
+                refined = isinstance(other, Cases) and before < place and field != outer
+                if inside(field, outer) and not refined:
                     raise Refusal("axes", refusal(f"must not lie within another axis, {other.field}", field))
 
     def _check_fit(self, field: str) -> None:
@@ -150,6 +162,13 @@ class Study(Spec):
         return self.model_copy(update={**shown, "search": search}).fingerprint
 
     @property
+    def compared(self) -> Baseline:
+        """The baseline."""
+        if self.base.images == 0 and self.base.target.synthetic is not None:
+            return Baseline("real images alone", {"target.synthetic": None}, (*PRETRAINING, "target.synthetic"))
+        return Baseline("no pre-training", {"images": 0}, PRETRAINING)
+
+    @property
     def grids(self) -> tuple[Grid | Cases, ...]:
         """The exhaustive axes."""
         return tuple(axis for axis in self.axes if isinstance(axis, Grid | Cases))
@@ -162,11 +181,16 @@ class Study(Spec):
     def points(self) -> Iterator[Point]:
         """Every exhaustive point, baselines first; if axes are searched, baselines only (the rest is proposed later).
 
-        There is one baseline for each combination of the exhaustive axes that matter without pre-training.
+        There is one baseline for each combination of the exhaustive axes that matter to it.
         """
         if self.baseline:
-            fields = [grid.field for grid in self.grids if any(not _of_pretraining(field) for field in grid.fields)]
-            yield from (Point(values=values, baseline=True) for values in self.cells(fields))
+            name, without = self.compared.name, self.compared.without
+            fields = [
+                grid.field
+                for grid in self.grids
+                if not all(any(inside(field, name) for name in without) for field in grid.fields)
+            ]
+            yield from (Point(values=values, baseline=name) for values in self.cells(fields))
         if not self.searched:
             yield from (Point(values=values) for values in self.cells())
 
@@ -183,13 +207,8 @@ class Study(Spec):
             if axis.field in point.values:
                 changes |= dict(axis.changes(point.values[axis.field]))
         if point.baseline:
-            changes["images"] = 0
+            changes |= self.compared.changes
         return self.base.replace({**changes, "seed": seed})
-
-
-def _of_pretraining(field: str) -> bool:
-    """Whether a field is of no effect without pre-training."""
-    return any(inside(field, name) for name in PRETRAINING)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,13 +216,13 @@ class Point:
     """Values of the axes; of a baseline, those of the axes that matter without pre-training."""
 
     values: Mapping[str, JsonValue]
-    baseline: bool = False
+    baseline: str = ""
+    """What it is called, if it is one."""
     searched: bool = False
     """Whether a sampler proposed it."""
 
     @property
     def label(self) -> str:
         """``source.delta=0.2 images=16``."""
-        return " ".join(
-            ["no pre-training"] * self.baseline + [f"{field}={value}" for field, value in self.values.items()]
-        )
+        named = [self.baseline] if self.baseline else []
+        return " ".join([*named, *(f"{field}={value}" for field, value in self.values.items())])

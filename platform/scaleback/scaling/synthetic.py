@@ -1,0 +1,186 @@
+"""What synthetic images are worth in a study: every kind of them beside real images alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scaleback.scaling.content import Content, Shown, baseline_of
+from scaleback.scaling.equal_error import EqualError, equal_error
+from scaleback.scaling.exchange import Exchange, Run, fit_exchange
+from scaleback.scaling.findings import accuracy, difference, points
+from scaleback.scaling.intervals import Interval
+from scaleback.scaling.laws import FitError
+from scaleback.scaling.table import Cell
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """Ever more synthetic images of one kind with the same real ones."""
+
+    label: str
+    cells: Sequence[Cell]
+    """From few to many."""
+    baseline: Cell | None
+    """The real images alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """One kind of synthetic images: its lines, the law through them, and what each cell is worth without a law."""
+
+    measure: str
+    name: str
+    lines: Sequence[Line]
+    law: Exchange | None
+    refused: str | None
+    worth: Sequence[tuple[Cell, EqualError | None]]
+    """None where the curve of real images alone cannot tell."""
+
+    @property
+    def title(self) -> str:
+        """``classifier.accuracy, target.synthetic.role = added``."""
+        return f"{self.measure}, {self.name}" if self.name else self.measure
+
+    def plain(self) -> dict[str, Any]:
+        """As stored and printed."""
+        law = self.law
+        fitted: dict[str, Any] = {"refused": self.refused}
+        if law is not None:
+            fitted = {
+                "form": law.form,
+                "offset": law.offset,
+                "scale": law.scale,
+                "exponent": _plain(law.exponent),
+                "saturation": _finite(law.saturation),
+                "real_images_an_image": _plain(law.worth_each(0)),
+                "unidentified": law.unidentified,
+            }
+        worth = [
+            {
+                "point": cell.point,
+                "synthetic": cell.synthetic_images,
+                "worth_real_images": None if found is None or found.extra is None else _plain(found.extra),
+                "unidentified": None if found is None else found.unidentified,
+            }
+            for cell, found in self.worth
+        ]
+        return {"arm": self.title, "law": fitted, "worth": worth}
+
+
+def arms(content: Content) -> list[Arm]:
+    """The kinds of synthetic images of a study, for each measure that is an accuracy."""
+    found = []
+    for measure in content.measures:
+        if measure.metric.startswith("accuracy"):
+            found += _arms(content, measure)
+    return found
+
+
+def said(arm: Arm) -> list[str]:
+    """Sentences about it: the ends of each line against real images alone, and the law."""
+    sentences = []
+    for line in arm.lines:
+        last = line.cells[-1]
+        text = f"{arm.measure}: {last.synthetic_images:,} synthetic images, {line.label}: {accuracy(last.interval)}"
+        gap = difference(last, line.baseline) if line.baseline is not None else None
+        if gap is not None and line.baseline is not None:
+            text += f", {points(gap)} against {line.baseline.point}"
+        sentences.append(f"{text}; {_course(line)}.")
+    if arm.law is None:
+        return sentences
+    each = arm.law.worth_each(0)
+    text = f"{arm.title}: the first synthetic images are worth {_number(each)} real ones each, by the law"
+    if arm.law.unidentified is not None:
+        text = f"{arm.title}: the law gives no exchange rate: {arm.law.unidentified}"
+    return [*sentences, f"{text} (form: {arm.law.form})."]
+
+
+def images(interval: Interval) -> str:
+    """``120 [80, 190]``; none where it is infinite."""
+    ends = [end for end in (interval.low, interval.high) if end is not None]
+    mean, *bounds = (f"{value:,.0f}" if abs(value) < float("inf") else "none" for value in (interval.mean, *ends))
+    return f"{mean} [{', '.join(bounds)}]" if bounds else mean
+
+
+def _arms(content: Content, measure: Shown) -> list[Arm]:
+    cells = content.cells(measure)
+    alone = [cell for cell in cells if cell.baseline and cell.real_images]
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.synthetic_images and not cell.searched:
+            groups.setdefault(_named(cell, without=content.count_axes), []).append(cell)
+    return [_arm(content, measure, name, members, alone) for name, members in groups.items()]
+
+
+def _arm(content: Content, measure: Shown, name: str, cells: Sequence[Cell], alone: Sequence[Cell]) -> Arm:
+    by_label: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_label.setdefault(_named(cell, without=content.synthetic_axes), []).append(cell)
+    lines = []
+    for label, members in by_label.items():
+        ordered = sorted(members, key=lambda cell: cell.synthetic_images)
+        lines.append(Line(label=label, cells=ordered, baseline=baseline_of(ordered[0], alone)))
+    law, refused = None, None
+    try:
+        if any(not cell.real_images for cell in cells):
+            # Of images made after other numbers of real ones, a number alone does not say what they are.
+            raise FitError("its images stand alone; what each set is worth is read off the curve")
+        law = fit_exchange([run for cell in (*alone, *cells) for run in _runs(cell)])
+    except FitError as error:
+        refused = str(error)
+    worth = [(cell, _worth(cell, alone)) for line in lines for cell in line.cells]
+    return Arm(measure=measure.label, name=name, lines=lines, law=law, refused=refused, worth=worth)
+
+
+def _worth(cell: Cell, alone: Sequence[Cell]) -> EqualError | None:
+    runs = [run for one in (*alone, cell) for run in _runs(one)]
+    try:
+        return equal_error(runs, cell.real_images, cell.synthetic_images)
+    except FitError:
+        return None
+
+
+def _runs(cell: Cell) -> list[Run]:
+    return [
+        Run(cell.real_images, cell.synthetic_images, max(0.0, 1 - value), seed) for seed, value in cell.by_seed.items()
+    ]
+
+
+def _named(cell: Cell, *, without: Sequence[str]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in cell.values.items() if name not in without)
+
+
+def _course(line: Line) -> str:
+    """Whether more images ever made it worse, or better, by more than the paired interval."""
+    steps = [(one, other, difference(other, one)) for one, other in zip(line.cells, line.cells[1:], strict=False)]
+    rises = [(one, other) for one, other, gap in steps if gap and gap.low is not None and gap.low > 0]
+    falls = [(one, other) for one, other, gap in steps if gap and gap.high is not None and gap.high < 0]
+    if not steps:
+        return "one number of images"
+    if any(gap is None or gap.low is None for _, _, gap in steps):
+        return "with one seed there is no interval"
+    if not rises and not falls:
+        return "from few to many it changes by no more than its intervals"
+    parts = [
+        f"it {word} from {one.synthetic_images:,} to {other.synthetic_images:,}"
+        for word, pairs in (("rises", rises), ("falls", falls))
+        for one, other in pairs
+    ]
+    return " and ".join(parts)
+
+
+def _number(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return f"{interval.mean:.3g}"
+    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity."""
+    return value if value is not None and abs(value) != float("inf") else None
+
+
+def _plain(interval: Interval) -> dict[str, float | None]:
+    return {"mean": _finite(interval.mean), "low": _finite(interval.low), "high": _finite(interval.high)}
