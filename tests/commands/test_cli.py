@@ -159,7 +159,7 @@ WRONG = [
     ("plan --measure knn", "--measure: must be EVALUATION.METRIC or EVALUATION.METRIC@IMAGES; got 'knn'"),
     (
         "plan --measure knnn.accuracy",
-        "must name an evaluation of finetune, linear, knn, classifier, quality; got 'knnn'",
+        "must name an evaluation of finetune, linear, knn, classifier, quality, confidences; got 'knnn'",
     ),
     ("plan --measure finetune.accuracy@7", "images_seen must be one of the marks ... got 7"),
     ("plan --seeds 1,1", "seeds: must be different and not negative; got (1, 1)"),

@@ -35,7 +35,7 @@ def any_evaluation(request):
     return EVALUATIONS[request.param].example()
 
 
-@pytest.fixture(scope="module", params=[kind for kind in EVALUATIONS if kind != "quality"])
+@pytest.fixture(scope="module", params=[kind for kind in EVALUATIONS if kind not in ("quality", "confidences")])
 def evaluation(request):
     """Of those that classify."""
     return EVALUATIONS[request.param].example()

@@ -1,5 +1,6 @@
 """Classifiers on real and synthetic images: what they are trained on, and what they are tested on."""
 
+import io
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from scaleback.core.errors import Refusal, SpecError
 from scaleback.evaluations import EVALUATIONS, Target
 from scaleback.evaluations.base import Synthetic
 from scaleback.evaluations.classifier import Classifier, Shift
+from scaleback.evaluations.confidences import FILE, Confidences
 from scaleback.evaluations.corruptions import SEVERITIES, corrupt
 from scaleback.evaluations.quality import Quality
 from scaleback.evaluations.trained import Network
@@ -140,3 +142,46 @@ def test_quality_needs_synthetic_images():
     assert EVALUATIONS["quality"] is Quality
     with pytest.raises(Refusal, match=r"^needs target.synthetic; got 'quality'$"):
         Quality().refuse(Target(data=Digits(), images=100))
+
+
+# Confidences --------------------------------------------------------------------------------------------------------
+
+
+def test_confidences_are_log_odds_of_both_sides_kept_in_a_file(tiny_vit):
+    spec = Confidences.example()
+    given = task(tiny_vit, of=noise)
+    given.others.append(noise(60, 7))
+    (score,) = spec.score(given)
+    kept = np.load(io.BytesIO(given.files[FILE]), allow_pickle=False)
+
+    again = task(tiny_vit, of=noise)
+    network = Network(again, spec.train(again, spec.recipe), spec.recipe)
+    pool = given.others[0]
+    mirrored = Images(image_NHWC=pool.image_NHWC[:, :, ::-1].copy(), label_N=pool.label_N, classes=CLASSES)
+    chance = np.mean([torch.from_numpy(network.logits(one)).double().softmax(1).numpy() for one in (pool, mirrored)], 0)
+    odds = [np.log(p[label] / (1 - p[label])) for p, label in zip(chance, pool.label_N, strict=True)]
+    np.testing.assert_allclose(kept, odds, rtol=1e-4, atol=1e-4)
+    assert score.value == (network.logits(again.test).argmax(1) == again.test.label_N).mean()
+
+
+def test_what_was_learnt_by_heart_is_told(tiny_vit):
+    recipe = {"budget_images": 8_000, "optimizer.lr": 3e-3, "views": [{}], "ema": None}
+    spec = Confidences.example().replace({**{f"recipe.{k}": v for k, v in recipe.items()}, "smoothing": 0.0})
+    inside, outside = noise(TRAIN, 1), noise(TRAIN, 9)
+    given = task(tiny_vit, train=inside, of=noise)
+    given.others.append(joined(inside, outside))
+    spec.score(given)
+    kept = np.load(io.BytesIO(given.files[FILE]), allow_pickle=False)
+    assert (kept[:TRAIN, None] > kept[None, TRAIN:]).mean() > 0.75
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"pool": {"kind": "digits", "class_limit": 3}}, "must have the 10 classes of the target; got 3"),
+        ({"recipe.budget_flops": 1e9}, "must be left out; say budget_images"),
+    ],
+)
+def test_a_pool_that_cannot_be_looked_at_is_refused(changes, line):
+    with pytest.raises(Refusal, match=line):
+        Confidences.example().replace(changes).refuse(Target(data=Digits(), images=100))

@@ -16,49 +16,11 @@ from scaleback.scaling.privacy import (
     confidence,
     lira_offline,
     lira_online,
-    memberships,
-    mislabelled_canaries,
 )
 from scaleback.scaling.roc import attack_summary, roc
+from scaleback.sources.members import memberships, mislabelled_canaries
 
 ATTACKS = pytest.mark.parametrize("attack", [lira_online, lira_offline])
-
-
-@given(samples=st.integers(1, 60), models=st.integers(2, 20), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=40)
-def test_each_sample_is_in_half_of_the_models_however_many_samples_there_are(samples, models, seed):
-    member = memberships(samples, 2 * models, seed)
-    assert member.shape == (2 * models, samples)
-    assert (member.sum(0) == models).all()
-    np.testing.assert_array_equal(memberships(samples + 7, 2 * models, seed)[:, :samples], member)
-
-
-def test_memberships_are_those_of_coins():
-    member = memberships(4_000, 8, 1)
-    assert member.mean(1) == pytest.approx(np.full(8, 0.5), abs=0.03)
-    # Two models share 3/7 of a model's samples: 4 of 8 without putting back.
-    shared = (member[0] & member[3]).sum() / member[0].sum()
-    assert shared == pytest.approx(3 / 7, abs=0.04)
-    assert (memberships(4_000, 8, 2) != member).any()
-
-
-@given(seed=st.integers(0, 999), count=st.integers(1, 200), classes=st.integers(2, 9), share=st.floats(0.01, 1))
-@settings(deadline=None, max_examples=40)
-def test_canaries_are_wrong_and_nested(seed, count, classes, share):
-    label = np.random.default_rng(seed).integers(0, classes, count)
-    index, wrong = mislabelled_canaries(label, share, classes, seed)
-    assert len(index) == max(1, round(share * count)) == len(np.unique(index))
-    assert (wrong != label[index]).all()
-    assert ((wrong >= 0) & (wrong < classes)).all()
-    fewer, its = mislabelled_canaries(label, share / 2, classes, seed)
-    kept = dict(zip(index.tolist(), wrong.tolist(), strict=True))
-    assert all(kept[at] == value for at, value in zip(fewer.tolist(), its.tolist(), strict=True))
-
-
-def test_every_wrong_label_is_as_likely():
-    label = np.full(6_000, 2)
-    _, wrong = mislabelled_canaries(label, 1.0, 4, 5)
-    assert np.bincount(wrong, minlength=4) / 6_000 == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3], abs=0.02)
 
 
 @given(seed=st.integers(0, 999), samples=st.integers(1, 8), views=st.integers(1, 4), classes=st.integers(2, 6))

@@ -126,8 +126,8 @@ def test_dotted_fields_are_replaced_and_the_rest_is_left_alone():
         ),
         (
             {"target.data": "ofdb"},
-            "target.data: unknown kind, known are arrays, digits, fashion_mnist, folder, huggingface, parquet, "
-            "torchvision; got 'ofdb'",
+            "target.data: unknown kind, known are arrays, digits, fashion_mnist, folder, huggingface, members, "
+            "parquet, torchvision; got 'ofdb'",
         ),
     ],
 )

@@ -123,7 +123,7 @@ def test_more_trials_go_on_with_the_same_search():
         ),
         (
             {"measures": [{"evaluation": "knnn"}]},
-            "measures: must name an evaluation of finetune, linear, knn, classifier, quality; got 'knnn'",
+            "measures: must name an evaluation of finetune, linear, knn, classifier, quality, confidences; got 'knnn'",
         ),
         (
             {"measures": [{"evaluation": "finetune", "images_seen": 7}]},

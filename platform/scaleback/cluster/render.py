@@ -67,7 +67,9 @@ def guided_tasks(blocks: Sequence[Work], places: int) -> list[list[Work]]:
     while waiting:
         task: list[Work] = []
         images, fair = 0, left / (SHARE * places)
-        while waiting and len(task) < MOST_BLOCKS_A_TASK and (not task or images < fair):
+        # What a generator draws takes minutes a block, and is told of block by block.
+        most = 1 if waiting[0][0].source.wants_gpu else MOST_BLOCKS_A_TASK
+        while waiting and len(task) < most and (not task or images < fair):
             task.append(waiting.popleft())
             images += task[-1][1].stop - task[-1][1].start
         tasks.append(task)

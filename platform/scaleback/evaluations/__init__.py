@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from scaleback.core.spec import variants
 from scaleback.evaluations.base import Evaluation, Score, Target
 from scaleback.evaluations.classifier import Classifier
+from scaleback.evaluations.confidences import Confidences
 from scaleback.evaluations.finetune import FineTune
 from scaleback.evaluations.frozen import KNN, Linear
 from scaleback.evaluations.quality import Quality
@@ -21,6 +22,7 @@ EVALUATIONS: Mapping[str, type[Evaluation]] = {
     "knn": KNN,
     "classifier": Classifier,
     "quality": Quality,
+    "confidences": Confidences,
 }
 
 if TYPE_CHECKING:

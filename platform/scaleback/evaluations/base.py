@@ -132,7 +132,7 @@ class Target(Spec):
     @property
     def test(self) -> RealSource:
         """The source of the test split."""
-        return self.data.model_copy(update={"split": "test"})
+        return self.data.as_test()
 
     def train_population(self, seed: int) -> Population:
         """Where the labelled images of a seed lie."""
@@ -182,6 +182,8 @@ class Task:
     world: World
     checkpoints: Checkpoints | None
     report: Callable[[dict[str, float]], None]
+    files: dict[str, bytes] = field(default_factory=dict)
+    """What an evaluation finds beside its scores is put here, by name, and becomes part of the artifact."""
 
 
 class Evaluation(Spec, ABC):

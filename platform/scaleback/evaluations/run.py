@@ -77,6 +77,7 @@ def run_evaluate(
     )
     scores = scores_as_rows(spec.evaluation.score(task))
     record: dict[str, Any] = {"evaluate_s": time.perf_counter() - begun, "test_images": len(task.test)}
-    manifest = store.publish(spec.address, {SCORES: json.dumps(scores).encode()}, spec=spec, record=record)
+    files = {SCORES: json.dumps(scores).encode(), **task.files}
+    manifest = store.publish(spec.address, files, spec=spec, record=record)
     checkpoints.clear()
     return manifest

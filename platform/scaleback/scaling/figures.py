@@ -103,6 +103,22 @@ def synthetic(lines: Sequence[Line], ylabel: str) -> str:
     return drawn(draw)
 
 
+def attacks(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """True- against false-positive rates of attacks, both axes logarithmic; dashed, what guessing has."""
+
+    def draw(axes: Axes) -> None:
+        least = min(false for curve in curves.values() for false, _ in curve)
+        for colour, (label, curve) in zip(_cycle(), curves.items(), strict=False):
+            axes.plot(*zip(*curve, strict=True), color=colour, label=label)
+        axes.plot([least, 1], [least, 1], color=BASELINE_COLOUR, linestyle="--")
+        axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1))
+        axes.set_xlabel("false-positive rate")
+        axes.set_ylabel("true-positive rate")
+        axes.legend()
+
+    return drawn(draw)
+
+
 def laws(field: str, fits: Sequence[StudyLaw]) -> str:
     """Every run's error, the fitted laws and their 95 % bands."""
 

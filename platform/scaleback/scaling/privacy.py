@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from scaleback.core import seeds
 from scaleback.core.errors import InputError, refusal
 
-# Shapes: M models, N samples, Q augmentations, K classes, O models other than the target, S shadows of one kind,
-# X canaries.
+# Shapes: M models, N samples, Q augmentations, K classes, O models other than the target, S shadows of one kind.
 
 LEAST_MODELS = 4
-"""With the target left out, each sample is still in one of the others, and out of one."""
+"""With the target left out, each sample is still in one of the others, and out of one, as ``sources.members`` draws."""
 LEAST_SPREAD_MODELS = 6
 """With the target left out, each sample is in two of the others, and out of two."""
 OWN_SPREAD_MODELS = 64
@@ -30,36 +28,6 @@ LEAST_SPREAD = 1e-6
 """Of shadows that agree exactly, in nats."""
 
 Spread: TypeAlias = Literal["sample", "global"]
-
-
-def memberships(samples: int, models: int, seed: int) -> NDArray[np.bool_]:
-    """(M, N) which model is made from which sample: each sample is in exactly half of the models.
-
-    A sample's row of models depends on its index and the seed alone, not on how many samples there are.
-    """
-    if models < LEAST_MODELS or models % 2:
-        raise InputError(refusal(f"models must be an even number of at least {LEAST_MODELS}", models))
-    draw_NM = seeds.uniform(seeds.key("memberships", seed), np.arange(samples), models)
-    rank_NM = draw_NM.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-    half = models // 2
-    return np.ascontiguousarray(half > rank_NM.T)
-
-
-def mislabelled_canaries(
-    label_N: NDArray[np.int64], share: float, classes: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the canaries, ascending, and their wrong labels, (X,) each: samples that can only be memorised.
-
-    Every other class is as likely. The canaries of a smaller share are among those of a larger one.
-    """
-    if not 0 < share <= 1:
-        raise InputError(refusal("the share of canaries must lie in (0, 1]", share))
-    if classes < 2 or not ((label_N >= 0) & (label_N < classes)).all():
-        raise InputError(refusal("canaries need at least 2 classes, and labels among them", classes))
-    count = max(1, round(share * len(label_N)))
-    index_X = np.sort(seeds.permutation(seeds.key("canaries", seed), len(label_N))[:count])
-    draw_X = seeds.uniform(seeds.key("canary labels", seed), index_X, 1)[:, 0]
-    return index_X, (label_N[index_X] + 1 + (draw_X * (classes - 1)).astype(np.int64)) % classes
 
 
 def confidence(probability_NQK: NDArray[np.floating], label_N: NDArray[np.int64]) -> NDArray[np.float64]:

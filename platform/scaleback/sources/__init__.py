@@ -14,6 +14,7 @@ from scaleback.sources.folder import Folder
 from scaleback.sources.fractal_scenes import MultiClassFractals, MultiInstanceFractals
 from scaleback.sources.fractaldb import OFDB, FractalDB
 from scaleback.sources.generators import Embedded
+from scaleback.sources.members import Members
 from scaleback.sources.mixture import Mixture
 from scaleback.sources.moire import Moire
 from scaleback.sources.named import Digits, FashionMNIST, HuggingFace, Torchvision
@@ -36,6 +37,7 @@ REAL_SOURCES: Mapping[str, type[RealSource]] = {
     "arrays": Arrays,
     "torchvision": Torchvision,
     "huggingface": HuggingFace,
+    "members": Members,
 }
 
 SOURCES: Mapping[str, type[Source]] = {
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
 else:
     AnySource = variants(SOURCES)
     AnyRealSource = variants(REAL_SOURCES)
-    for holder in (Embedded, Diffusion, Mixture, Retrieved):
-        holder.model_rebuild(_types_namespace={"AnySource": AnySource})
+    for holder in (Members, Embedded, Diffusion, Mixture, Retrieved):
+        holder.model_rebuild(_types_namespace={"AnySource": AnySource, "AnyRealSource": AnyRealSource})
 
 __all__ = ["REAL_SOURCES", "SOURCES", "AnyRealSource", "AnySource", "RealSource", "Source"]

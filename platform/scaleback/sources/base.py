@@ -145,6 +145,11 @@ class Source(Spec, ABC):
         return False
 
     @property
+    def discloses(self) -> bool:
+        """Whether its images are made of single real ones, and show what is in them."""
+        return False
+
+    @property
     def labels_an_image(self) -> int:
         """Most classes that one image may show; where it is 1, labels are (B,), else (B, L)."""
         return 1

@@ -65,6 +65,10 @@ class Diffusion(Source):
     def wants_gpu(self) -> bool:
         return True
 
+    @property
+    def discloses(self) -> bool:
+        return self.strength < 1 or self.guidance == "image"
+
     def classes(self, images: int) -> int | None:
         return self.real.classes(self.real_images)
 

@@ -117,6 +117,19 @@ class RealSource(Source):
         limit = self.class_count()
         return seeds.permutation(seeds.key("classes", self.class_order), self.own_classes() or 0)[:limit]
 
+    def as_test(self) -> RealSource:
+        """The source of the test split."""
+        return self.model_copy(update={"split": "test"})
+
+    def relabelled(self, label_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Labels of the data as labels under a limit; ``UNLABELLED`` where a class is left out."""
+        if self.class_limit is None:
+            return label_N
+        chosen_K = self.chosen_classes()
+        anew = np.full(self.own_classes() or 0, UNLABELLED, np.int64)
+        anew[chosen_K] = np.arange(len(chosen_K))
+        return anew[label_N]
+
     def classes(self, images: int) -> int | None:
         return self.class_count()
 
@@ -169,14 +182,10 @@ class CatalogueReader:
     def __init__(self, source: RealSource, seed: int) -> None:
         self._catalogue, self._shape = source.catalogue(), source.shape
         self._look = "rgb" if source.view == "as_is" else source.view
-        label_N = self._catalogue.label_N
-        self._order_N, self._label_N = source.ordered(seed), label_N
+        self._order_N, self._label_N = source.ordered(seed), source.relabelled(self._catalogue.label_N)
         self._names = list(self._catalogue.class_names)
         if source.class_limit is not None:
             chosen_K = source.chosen_classes()
-            anew = np.full(len(self._names), UNLABELLED, np.int64)
-            anew[chosen_K] = np.arange(len(chosen_K))
-            self._label_N = anew[label_N]
             self._names = [self._names[place] for place in chosen_K]
 
     @property

@@ -40,6 +40,11 @@ def gather(study: Study, store: Store) -> Content:
     notes = []
     if len(found) < len(runs):
         notes.append(f"{len(found)} of {len(runs)} runs are done; the numbers below are of those.")
+    if any(run.target.synthetic is not None and run.target.synthetic.source.discloses for _, run in runs):
+        notes.append(
+            "Drawn images begin from single real ones, or are shown them: they disclose what is in those. Where the "
+            "real images are private, so are these; strength 1 and guidance by class-mean or none would not do so."
+        )
     return Content(
         name=study.name,
         purpose=study.purpose,

@@ -92,6 +92,8 @@ class Study(Spec):
                 raise Refusal("axes", refusal("name each field once", field))
             if field == "seed":
                 raise Refusal("axes", "seed is an axis of every study; list its values in seeds")
+        if len(self.seeds) > 1 and any("seed" in axis.fields for axis in self.axes):
+            raise Refusal("seeds", refusal("must be one where cases set the seed", self.seeds))
         self._check_apart()
         if bool(self.searched) != (self.search is not None):
             rule = "needs how to search (trials)" if self.searched else "must be left out: no axis is searched"
@@ -208,7 +210,7 @@ class Study(Spec):
                 changes |= dict(axis.changes(point.values[axis.field]))
         if point.baseline:
             changes |= self.compared.changes
-        return self.base.replace({**changes, "seed": seed})
+        return self.base.replace({"seed": seed, **changes})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
