@@ -9,11 +9,19 @@ import torch
 
 from scaleback.backbones import Backbone
 from scaleback.core.store import Store
+from tests.pair import Pair
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def pair():
+    both = Pair()
+    yield both
+    both.close()
 
 
 @pytest.fixture

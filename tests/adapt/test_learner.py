@@ -1,12 +1,10 @@
 """The denoising loss and the discrepancy of its mean: by loops, over workers, and what is trained."""
 
-import os
 import warnings
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
 from scaleback.adapt.learner import denoising_loss, snr_weights
 from scaleback.adapt.run import run_learning
@@ -17,8 +15,9 @@ from scaleback.pretrain.world import World
 from scaleback.sources.diffusing.opened import LORA, PARTS, WEIGHTS
 from scaleback.sources.diffusion import Diffusion
 from scaleback.sources.generators import GENERATORS
+from tests.pair import WORKERS
 
-WORKERS, IMAGES = 2, 8
+IMAGES = 8
 
 
 def errors(count=IMAGES, seed=0):
@@ -114,18 +113,13 @@ def gradients(module):
 
 
 def member(rank, folder, source):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORKERS)
     mine = learner(Store(folder / "store"), source)
     model = World.joined(torch.device("cpu")).wrap(mine)
     half = IMAGES // WORKERS
     losses = model(batch(slice(rank * half, (rank + 1) * half)))
     losses.total.backward()
     torch.save({"loss": losses.total.detach(), **gradients(mine)}, folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module", params=GENERATORS)
@@ -140,9 +134,9 @@ def learnt(request, tmp_path_factory):
     return source, folder
 
 
-def test_two_workers_have_the_loss_and_the_gradients_of_one(learnt):
+def test_two_workers_have_the_loss_and_the_gradients_of_one(learnt, pair):
     source, folder = learnt
-    torch.multiprocessing.spawn(member, (folder, source), nprocs=WORKERS)
+    pair(member, folder, source)
     parts = [torch.load(folder / f"{rank}.pt") for rank in range(WORKERS)]
     alone = learner(Store(folder / "store"), source)
     losses = alone(batch())

@@ -7,6 +7,8 @@ import pytest
 
 from scaleback.adapt.run import learn
 from scaleback.cluster.group import train_in_group
+from scaleback.cluster.progress import Progress
+from scaleback.cluster.search import run_study
 from scaleback.cluster.stages import complete
 from scaleback.core.store import Store
 from scaleback.evaluations.run import SCORES, run_evaluate
@@ -16,6 +18,8 @@ from scaleback.sources.diffusing.opened import LORA, PARTS, WEIGHTS
 from scaleback.sources.diffusion import Diffusion
 from scaleback.sources.named import Digits
 from scaleback.sources.population import Population, load_images, missing_blocks, render_block
+from scaleback.study.plan import plan_study
+from scaleback.study.study import Study
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 
@@ -84,3 +88,23 @@ def test_drawn_images_have_the_labels_of_those_they_are_drawn_after(run, done):
     real = load_images(done, Population.of(source.real, run.seed), source.real_images)
     drawn = load_images(done, Population.of(source, run.seed), MADE)
     assert drawn.label_N.tolist() == np.resize(real.label_N, MADE).tolist()
+
+
+def test_a_study_learns_first_and_a_generator_that_fails_stops_no_other(run, tiny, placement, tmp_path):
+    field = "target.synthetic.source.adaptation.schedule.lr"
+    study = Study.parse(
+        {
+            **tiny.plain(),
+            "base": run.replace({"evaluations": ["knn"]}).plain(),
+            "axes": [{"kind": "grid", "field": field, "values": [1e-3, 1e30]}],
+            "seeds": [1],
+            "measures": [{"evaluation": "knn"}],
+        }
+    )
+    store = Store(tmp_path)
+    outcome = run_study(study, store, placement, Progress(quiet=True))
+    (line,) = outcome.failed
+    assert "DivergedError" in line
+    assert outcome.started == 3
+    found = {run.point.label: run.done for run in plan_study(study, store).runs}
+    assert found == {"real images alone": True, f"{field}=0.001": True, f"{field}=1e+30": False}

@@ -131,7 +131,7 @@ WRONG = [
         "plan --set source.mask=filll",
         "source.mask: unknown value, known are fill, fresh, random, stencil; got 'filll'; nearest 'fill'",
     ),
-    ("plan --set source=1p-frak", "source: unknown kind, 25 are known; got '1p-frak'; nearest '1p-frac'"),
+    ("plan --set source=1p-frak", "source: unknown kind, 26 are known; got '1p-frak'; nearest '1p-frac'"),
     ("plan --set objective=clasify", "objective: unknown objective ... got 'clasify'; nearest 'classify'"),
     ("plan --set evaluations.kn.neighbours=3", "evaluations.kn: unknown member ... got 'kn'; nearest 'knn'"),
     (

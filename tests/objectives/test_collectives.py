@@ -1,13 +1,10 @@
 """What workers exchange, between two real processes (gloo): gradients are summed, batch norms see the whole batch."""
 
 import copy
-import os
-import warnings
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from scaleback.objectives.learners.batch_norm import over_workers
@@ -19,8 +16,9 @@ from scaleback.objectives.learners.gather import (
     summed_with_gradient,
     workers,
 )
+from tests.pair import WORKERS
 
-WORKERS, ROWS, CHANNELS = 2, 3, 4
+ROWS, CHANNELS = 3, 4
 EXACT = {"rtol": 0, "atol": 1e-10}
 NORMS = {
     "1d": (nn.BatchNorm1d, {}, ()),
@@ -70,10 +68,6 @@ def of_norm(name, module, mine):
 
 
 def member(number, folder):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    warnings.simplefilter("error")
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=WORKERS)
     found = {"workers": workers(), "rank": rank()}
     for name, collective in {"gather": gathered_with_gradient, "sum": summed_with_gradient}.items():
         mine = part(ALL, number).clone().requires_grad_()
@@ -90,14 +84,13 @@ def member(number, folder):
         over_workers(module)
         found[name] = of_norm(name, module, lambda value: part(value, number))
     torch.save(found, folder / f"{number}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(tmp_path_factory, pair):
     """What each of two workers found."""
     folder = tmp_path_factory.mktemp("collectives")
-    torch.multiprocessing.spawn(member, (folder,), nprocs=WORKERS)
+    pair(member, folder)
     return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(WORKERS)]
 
 

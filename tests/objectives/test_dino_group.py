@@ -1,17 +1,14 @@
 """Two workers with micro-batches track what one worker tracks, whoever is whose partner."""
 
-import os
-import warnings
-
 import pytest
 import torch
-import torch.distributed as dist
 
 from scaleback.objectives.dino import DINO
 from scaleback.objectives.sdmp_dino import SDMPDINO
 from scaleback.pretrain.loop import train
 from scaleback.pretrain.world import World
-from tests.pretrain.test_group import SMALL, WORKERS
+from tests.pair import WORKERS
+from tests.pretrain.test_group import SMALL
 from tests.pretrain.test_loop import BATCH, RECIPE, training
 
 FIELDS = {**DINO.example().model_dump(exclude={"kind"}), "centre_momentum": 0.5, "teacher_temperature": 0.04}
@@ -34,20 +31,15 @@ def trained(name, micro_batches, world):
 
 
 def member(rank, folder):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    warnings.simplefilter("error")
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORKERS)
     world = World.joined(torch.device("cpu"))
     found = {name: trained(name, MICRO_BATCHES[name], world) for name in OBJECTIVES}
     torch.save(found, folder / f"found-{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def left(tmp_path_factory):
+def left(tmp_path_factory, pair):
     folder = tmp_path_factory.mktemp("dino")
-    torch.multiprocessing.spawn(member, (folder,), nprocs=WORKERS)
+    pair(member, folder)
     return [torch.load(folder / f"found-{rank}.pt", weights_only=True) for rank in range(WORKERS)]
 
 

@@ -3,8 +3,6 @@
 import dataclasses
 import itertools
 import math
-import os
-import warnings
 
 import numpy as np
 import pytest
@@ -20,9 +18,9 @@ from scaleback.objectives.sdmp_moco import SDMPMoCoV3
 from tests.contracts.test_objectives import IMAGES, batch
 from tests.objectives.test_mixing import MIXERS, mixed_by_hand, partner_by_hand
 from tests.objectives.test_moco import built, info_nce_by_hand, learner, log_chance_by_hand, pictures
+from tests.pair import WORKERS
 
 SPEC = SDMPMoCoV3(hidden=24, output=12, projector_layers=2)
-WORKERS = 2
 LOSSES = (("soft", True, 1.0), ("log-mixture", False, 0.5), ("soft", False, 0.3), ("log-mixture", True, 1.0))
 VARIANTS = {
     f"{pairing}, {mixer}, {mix_loss}, {'both ways' if symmetric else 'one way'}": {
@@ -220,10 +218,6 @@ def loss_and_gradients(spec, backbone, images=slice(None)):
 
 
 def member(worker, folder, backbone):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    warnings.simplefilter("error")
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=worker, world_size=WORKERS)
     half = IMAGES // WORKERS
     for number, fields in enumerate(VARIANTS.values()):
         found = loss_and_gradients(SPEC.replace(fields), backbone, slice(worker * half, (worker + 1) * half))
@@ -232,13 +226,12 @@ def member(worker, folder, backbone):
             value /= WORKERS
         if worker == 0:
             torch.save(found, folder / f"{number}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def left(tmp_path_factory, tiny_vit):
+def left(tmp_path_factory, tiny_vit, pair):
     folder = tmp_path_factory.mktemp("pair")
-    torch.multiprocessing.spawn(member, (folder, tiny_vit), nprocs=WORKERS)
+    pair(member, folder, tiny_vit)
     return folder
 
 

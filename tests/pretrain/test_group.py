@@ -1,13 +1,10 @@
 """Two workers of torch.distributed (gloo, this machine) train what one trains, and resume together."""
 
 import json
-import os
-import warnings
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
 from scaleback.backbones import Backbone
 from scaleback.core.errors import PlacementError, ScalebackError
@@ -19,10 +16,10 @@ from scaleback.pretrain.run import run_pretrain
 from scaleback.pretrain.state import NUMBERS, TENSORS
 from scaleback.pretrain.world import World
 from scaleback.sources.population import Images
+from tests.pair import WORKERS
 from tests.pretrain.test_loop import CLASSES, RECIPE, STEPS, pictures, stopped_and_resumed, training
 from tests.pretrain.test_run import pretrain, render
 
-WORKERS = 2
 SMALL = Backbone(model="vit_tiny_patch16_224", image_px=16, channels=1, patch_px=8, width=16, depth=2, heads=2)
 DROPPING = SMALL.replace({"drop_path": 0.5})
 CUT = RECIPE.replace({"accumulate": 2})
@@ -50,10 +47,6 @@ def first_gradients(objective, world):
 
 def member(rank, folder):
     """One worker of the group; leaves the state of every run it did."""
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    warnings.simplefilter("error")
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORKERS)
     world = World.joined(torch.device("cpu"))
     done = {}
     for name, objective in EXAMPLES.items():
@@ -79,15 +72,14 @@ def member(rank, folder):
         (folder / f"odd-{rank}").write_text(type(error).__name__)
     manifest = run_pretrain(pretrain(SMALL), Store(folder / "store"), world)
     (folder / f"published-{rank}").write_text("nothing" if manifest is None else manifest.address)
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def left(tmp_path_factory):
+def left(tmp_path_factory, pair):
     """The folder in which two workers left what they did."""
     folder = tmp_path_factory.mktemp("group")
     render(Store(folder / "store"))
-    torch.multiprocessing.spawn(member, (folder,), nprocs=WORKERS)
+    pair(member, folder)
     return folder
 
 

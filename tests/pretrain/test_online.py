@@ -1,23 +1,21 @@
 """The kNN along the way: against plain loops, across a restart, over two workers."""
 
 import math
-import os
-import warnings
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
 from scaleback.core.errors import SpecError
 from scaleback.objectives.classify import Classify
 from scaleback.pretrain.loop import train
 from scaleback.pretrain.online import NEIGHBOURS, TEMPERATURE, OnlineKNN
 from scaleback.pretrain.world import World
+from tests.pair import WORKERS
 from tests.pretrain.test_loop import RECIPE, stopped_and_resumed, training
 from tests.pretrain.test_run import pretrain
 
-WORKERS, WIDTH, MEMORY, BATCH, BATCHES = 2, 5, 30, 12, 6
+WIDTH, MEMORY, BATCH, BATCHES = 5, 30, 12, 6
 REMEMBERING = RECIPE.replace({"online_knn": 13})  # no multiple of the batch of 8
 
 
@@ -111,19 +109,14 @@ def test_remembering_changes_nothing_else(tiny_vit):
 
 
 def member(rank, folder):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    warnings.simplefilter("error")
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORKERS)
     online = OnlineKNN(MEMORY, WIDTH, World.joined(torch.device("cpu")))
     half = BATCH // WORKERS
     found = accuracies(online, slice(rank * half, (rank + 1) * half))
     torch.save({"found": found, **online.tensors}, folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
-def test_two_workers_remember_and_find_what_one_does(tmp_path):
-    torch.multiprocessing.spawn(member, (tmp_path,), nprocs=WORKERS)
+def test_two_workers_remember_and_find_what_one_does(tmp_path, pair):
+    pair(member, tmp_path)
     alone = OnlineKNN(MEMORY, WIDTH, World())
     expected = accuracies(alone)
     for rank in range(WORKERS):

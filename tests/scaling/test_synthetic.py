@@ -70,8 +70,13 @@ def content(roles=("added",)):
     )
 
 
-def test_a_planted_worth_comes_back_by_the_law_and_without_it():
-    good, useless = arms(content())
+@pytest.fixture(scope="module")
+def found():
+    return arms(content())
+
+
+def test_a_planted_worth_comes_back_by_the_law_and_without_it(found):
+    good, useless = found
     assert (good.name, useless.name) == ("kind = good, role = added", "kind = useless, role = added")
     assert good.law.worth_each(0).mean == pytest.approx(0.5, rel=0.05)
     assert useless.law.form == "useless"
@@ -82,8 +87,8 @@ def test_a_planted_worth_comes_back_by_the_law_and_without_it():
     assert all(found.extra.mean == pytest.approx(0, abs=1e-6) for _, found in useless.worth)
 
 
-def test_each_line_has_its_own_baseline_and_says_its_course():
-    good, useless = arms(content())
+def test_each_line_has_its_own_baseline_and_says_its_course(found):
+    good, useless = found
     assert [line.label for line in good.lines] == [f"kind = good, role = added, real = {n}" for n in REAL[:3]]
     for line, n in zip(good.lines, REAL, strict=False):
         assert line.baseline.point == f"real images alone real={n}"
@@ -96,24 +101,22 @@ def test_each_line_has_its_own_baseline_and_says_its_course():
     assert "the first synthetic images are worth 0.5" in said(good)[-1]
 
 
-def test_images_that_stand_alone_are_read_off_the_curve_and_have_no_law():
-    found = {arm.name: arm for arm in arms(content(roles=("added", "alone")))}
-    alone = found["kind = good, role = alone"]
+def test_images_that_stand_alone_are_read_off_the_curve_and_the_report_shows_every_kind():
+    whole = content(roles=("added", "alone"))
+    by_name = {arm.name: arm for arm in arms(whole)}
+    alone = by_name["kind = good, role = alone"]
     assert alone.law is None
     assert "stand alone" in alone.refused
     cell, worth = alone.worth[2]
     assert worth.extra.mean == pytest.approx(0.5 * cell.synthetic_images, rel=0.15)
+    plain = [arm.plain() for arm in by_name.values()]
+    assert len(plain[0]["worth"]) == 9
+    assert plain[0]["law"]["real_images_an_image"]["mean"] == pytest.approx(0.5, rel=0.05)
 
-
-def test_the_report_has_a_figure_and_a_table_for_each_kind():
-    whole = content(roles=("added", "alone"))
     html = render_report(whole)
     assert html.count("<h3>classifier.accuracy, kind = ") == 4
     assert "against real images alone</th>" in html
     assert "off the curve of real images alone" in html
-    plain = [arm.plain() for arm in arms(whole)]
-    assert len(plain[0]["worth"]) == 9
-    assert plain[0]["law"]["real_images_an_image"]["mean"] == pytest.approx(0.5, rel=0.05)
 
 
 def test_a_study_without_synthetic_images_has_none():
