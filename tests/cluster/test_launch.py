@@ -13,6 +13,8 @@ import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.runtime_env import RuntimeEnv
 
 from scaleback.cluster.placement import FOLDER, LAUNCH, load_placement
@@ -47,6 +49,25 @@ def autoscaling(name):
         config = prepare_config(plain)
     validate_config(config)
     return config
+
+
+def scheduled(config, asked):
+    """What Ray's autoscaler, asked offline, does with an empty cluster for what tasks ask."""
+    return ResourceDemandScheduler().schedule(
+        SchedulingRequest(
+            disable_launch_config_check=True,
+            node_type_configs=AutoscalingConfig(config, skip_content_hash=True).get_node_type_configs(),
+            max_num_nodes=config["max_workers"] + 1,
+            resource_requests=ResourceRequestUtil.group_by_count([ResourceRequestUtil.make(one) for one in asked]),
+        )
+    )
+
+
+def launched(name, asked):
+    """Workers by their kind (cpu, gpu) that the autoscaler starts."""
+    reply = scheduled(autoscaling(name), asked)
+    assert not reply.infeasible_resource_requests
+    return {one.instance_type[:3]: one.count for one in reply.to_launch}
 
 
 def changed(value, path, new):
@@ -95,6 +116,15 @@ def test_ray_s_autoscaler_sees_a_head_without_cores_and_two_kinds_of_workers(nam
     assert gpu.resources["GPU"] == GROWS.gpus_per_worker
     assert gpu.resources["CPU"] >= GROWS.cpus_per_worker
     assert gpu.max_worker_nodes == GROWS.runs_at_once
+
+
+@pytest.mark.parametrize("name", [*CLOUDS, *KUBERAY])
+def test_rendering_starts_nodes_without_gpus_and_each_run_one_with(name):
+    draw, run = {"CPU": 1}, {"CPU": GROWS.cpus_per_worker, "GPU": GROWS.gpus_per_worker}
+    assert launched(name, [draw]) == {"cpu": 1}
+    assert launched(name, [draw] * 40) == {"cpu": 3}
+    assert launched(name, [run] * GROWS.runs_at_once) == {"gpu": GROWS.runs_at_once}
+    assert launched(name, [draw] * 30 + [run]) == {"cpu": 2, "gpu": 1}
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -158,6 +188,12 @@ def test_own_machines_all_join_and_none_is_spot():
     (node,) = config["available_node_types"].values()
     assert node["min_workers"] == node["max_workers"] == len(config["provider"]["worker_ips"])
     assert not is_spot(node["node_config"])
+    # Why not fewer: of a machine that has not joined, the autoscaler does not know that it has a core.
+    node["min_workers"] = 0
+    del config["auth"]["ssh_private_key"]
+    reply = scheduled(config, [{"CPU": 1}])
+    assert reply.to_launch == []
+    assert len(reply.infeasible_resource_requests) == 1
 
 
 @pytest.mark.parametrize("name", KUBERAY)
