@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from scaleback.core.errors import PlacementError, short, unknown
+from scaleback.core.errors import PlacementError, refusal, short, unknown
 from scaleback.core.plain import is_file, parse_yaml, read_file
 from scaleback.core.spec import Spec
 
 FOLDER = Path(__file__).resolve().parents[3] / "clusters"
+LAUNCH = FOLDER / "launch"
+"""Files that start a cluster, for ``ray up`` and KubeRay; none of them is a placement."""
 DEFAULT = "laptop"
 
 
@@ -76,8 +78,12 @@ def load_placement(name: str, overrides: Mapping[str, Any]) -> Placement:
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if name == DEFAULT and not is_file(path):
         return Placement.parse(dict(overrides), at="placement")  # installed without the repository
-    if not is_file(path):
-        known = [file.stem for file in sorted(FOLDER.glob("*.yaml"))]
+    known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+    found = is_file(path)
+    if LAUNCH in path.resolve().parents if found else is_file(LAUNCH / f"{name}.yaml"):
+        rule = f"must be one of {', '.join(known)} or a file like them; files in clusters/launch only start a cluster"
+        raise PlacementError(f"--placement: {refusal(rule, name)}")
+    if not found:
         raise PlacementError(f"--placement: {unknown('placement', name, known)}")
     plain = parse_yaml(read_file(path, "--placement"), f"--placement {name}")
     if not isinstance(plain, dict):
