@@ -1,4 +1,4 @@
-"""Makes the pictures of README.md: ``make figures``, after ``make sweep``."""
+"""Makes the pictures of README.md: ``make figures``, after ``make sweep`` and ``jobs/synthetic_multiplier.py``."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from scaleback.core.store import Store
-from scaleback.scaling.figures import curve
+from scaleback.scaling.figures import curve, synthetic
+from scaleback.scaling.synthetic import arms
 from scaleback.sources import Source
 from scaleback.sources.dead_leaves import DeadLeaves
 from scaleback.sources.exfractaldb import ExFractalDB
@@ -68,6 +69,17 @@ def default_study(storage: str) -> str:
     return curve(points, "images", baselines, f"{content.measures[0].label}, %")
 
 
+def multiplier(storage: str) -> str | None:
+    """Accuracy against the number of drawn images beside real ones, as the report draws it; None without a result."""
+    content = gather(load_study("synthetic_multiplier"), Store(storage))
+    for arm in arms(content):
+        if "drawn" in arm.name and "added" in arm.name:
+            return synthetic(arm.lines, f"{arm.measure}, %")
+    return None
+
+
 if __name__ == "__main__":
     (HERE / "report.svg").write_text(default_study(sys.argv[1]))
+    if (drawing := multiplier(sys.argv[1])) is not None:
+        (HERE / "multiplier.svg").write_text(drawing)
     sources().save(HERE / "sources.jpg", quality=82, optimize=True)

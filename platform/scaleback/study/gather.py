@@ -75,7 +75,7 @@ def gather(study: Study, store: Store) -> Content:
 
 
 def _sets_only(grid: Grid | Cases, patterns: Sequence[str]) -> bool:
-    return all(any(re.fullmatch(pattern, field) for pattern in patterns) for field in grid.fields)
+    return bool(grid.fields) and all(any(re.fullmatch(pattern, field) for pattern in patterns) for field in grid.fields)
 
 
 def _run_lines(runs: Sequence[tuple[Point, Run]], done: set[str], store: Store) -> list[RunLine]:
