@@ -3,7 +3,7 @@
     python jobs/bench_generate.py [--quick] [--json]
 
 The preset ``fashion``, as it comes with the package, draws after Fashion-MNIST (Debian's package
-dataset-fashion-mnist): 8 steps of UniPC, guidance by images, half of them from a latent prior. The bare loop is one
+dataset-fashion-mnist): 8 steps of UniPC, each image guided by a real one and begun from it. The bare loop is one
 process with one thread that calls the sampler on ready-made noise and tokens and keeps nothing. Ray Data has one core,
 and renders to storage: draws of noise, looks, pixels, compression, leases and manifests are in its time, the start of
 Ray and of a worker (one small population is drawn first) are not. The two take turns, so that both meet the same

@@ -141,15 +141,15 @@ def plain(attack: Attack) -> dict[str, object]:
         "auc_interval": [area.low, area.high],
         "balanced_accuracy": attack.balanced_accuracy,
         "true_positive_rate_at": {str(rate): value for rate, value in attack.true_positive.items()},
-        "curve": attack.curve,
     }
 
 
 def show(found: dict[str, dict[str, Attack]], store: Store, *, as_json: bool) -> None:
     """Print the table, write the files."""
     facts = {name: {group: plain(one) for group, one in groups.items()} for name, groups in found.items()}
-    store.put("report/privacy-audit/audit.json", json.dumps(facts, indent=1).encode())
     curves = {f"{name}, {group}": one.curve for name, groups in found.items() for group, one in groups.items()}
+    kept = {"attacks": facts, "curves": curves}
+    store.put("report/privacy-audit/audit.json", json.dumps(kept, indent=1).encode())
     shown = {name: curve for name, curve in curves.items() if ", online" in name}
     store.put("report/privacy-audit/roc.svg", attacks(shown).encode())
     print(f"{'trained on, attack':<22}{'samples':<20}{'AUC':<24}{'TPR at 1 % FPR':<16}TPR at 0.1 % FPR")
@@ -160,14 +160,7 @@ def show(found: dict[str, dict[str, Attack]], store: Store, *, as_json: bool) ->
             area = f"{one.area.mean:.3f} [{one.area.low:.3f}, {one.area.high:.3f}]"
             print(f"{name:<22}{group:<20}{area:<24}{told}")
     if as_json:
-        print(
-            json.dumps(
-                {
-                    name: {g: {k: v for k, v in f.items() if k != "curve"} for g, f in groups.items()}
-                    for name, groups in facts.items()
-                }
-            )
-        )
+        print(json.dumps(facts))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def by_name(scores):
 def test_scores_are_those_of_the_network_that_was_trained(tiny_vit):
     found = by_name(SPEC.score(task(tiny_vit, of=noise)))
     given = task(tiny_vit, of=noise)
-    network = Network(given, SPEC.train(given, SPEC.recipe), SPEC.recipe)
+    network = Network(given, SPEC.train(given), SPEC.recipe)
     answer, label = torch.from_numpy(network.logits(given.test)), torch.from_numpy(given.test.label_N)
     assert found["accuracy"] == (answer.argmax(1) == label).double().mean().item()
     assert found["log_loss"] == pytest.approx(
@@ -155,7 +155,7 @@ def test_confidences_are_log_odds_of_both_sides_kept_in_a_file(tiny_vit):
     kept = np.load(io.BytesIO(given.files[FILE]), allow_pickle=False)
 
     again = task(tiny_vit, of=noise)
-    network = Network(again, spec.train(again, spec.recipe), spec.recipe)
+    network = Network(again, spec.train(again), spec.recipe)
     pool = given.others[0]
     mirrored = Images(image_NHWC=pool.image_NHWC[:, :, ::-1].copy(), label_N=pool.label_N, classes=CLASSES)
     chance = np.mean([torch.from_numpy(network.logits(one)).double().softmax(1).numpy() for one in (pool, mirrored)], 0)

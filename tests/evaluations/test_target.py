@@ -5,6 +5,8 @@ import pytest
 from scaleback.core.errors import Refusal, SpecError
 from scaleback.evaluations import Target
 from scaleback.evaluations.base import Synthetic
+from scaleback.evaluations.frozen import KNN
+from scaleback.evaluations.run import Evaluate
 from scaleback.sources import AnySource
 from scaleback.sources.diffusion import Diffusion
 from scaleback.sources.named import Digits
@@ -24,11 +26,13 @@ def test_populations_of_real_and_synthetic_images_are_the_seed_s():
     assert alone.stored(7) == target.stored(7)  # the real images are still what copies are searched among
 
 
-def test_a_multiplier_is_the_number_it_comes_to():
+def test_a_multiplier_is_the_number_it_comes_to(tiny_vit):
     by_number = Target(data=Digits(), images=20, synthetic=MADE)
     by_multiple = by_number.replace({"synthetic.images": None, "synthetic.multiplier": 2.5})
     assert by_multiple.synthetic_images == 50
     assert by_multiple.fingerprint == by_number.fingerprint
+    holder = Evaluate(evaluation=KNN(), target=by_multiple, backbone=tiny_vit, seed=0)
+    assert holder.address == holder.model_copy(update={"target": by_number}).address
     more = by_multiple.replace({"images": 40})
     assert more.synthetic_images == 100
     assert Target.parse(more.plain()) == more

@@ -72,6 +72,13 @@ def test_a_model_has_its_members_and_no_others(model):
     assert (found.image_BHWC == whole.image_BHWC[of_pool]).all()
 
 
+def test_a_member_is_called_as_the_image_that_it_is():
+    mine = POOL.model_copy(update={"model": 1})
+    whole, own = POOL.real.open(3)(np.arange(80)), opened(mine, 7)
+    of_pool = mine.places()[own.facts["place"]]
+    assert mine.image_names(7, len(of_pool)) == [(str(place),) for place in whole.facts["place"][of_pool]]
+
+
 def test_canaries_have_wrong_labels_in_every_model():
     wrong = POOL.model_copy(update={"canaries": 0.25})
     index, label = mislabelled_canaries(POOL.labels(), 0.25, 10, 3)
@@ -101,6 +108,8 @@ def test_classes_under_a_limit_keep_their_new_labels():
         ({"images": 800}, "images: must be at most the 401 there are; got 800"),
         ({"real": {"kind": "digits", "split": "test"}}, "real.split: must be train; got 'test'"),
         ({"split": "test"}, "split: must be train; got 'test'"),
+        ({"fold": [0, 2]}, "fold: must be left out; say fold of real"),
+        ({"view": "binary"}, "view: must be left out; say view of real"),
         ({"real.class_limit": 3}, "real.class_limit: must be left out; say class_limit of the members"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
-from typing import Any
 
 from scaleback.cluster import runtime
 from scaleback.cluster.placement import Placement
@@ -26,7 +25,7 @@ def learn_all(runs: Iterable[Run], store: Store, placement: Placement, progress:
         render(store, [(stage.population, stage.images) for stage in possible], progress=progress.rendered)
         with ThreadPoolExecutor(threads) as pool:
             learning = {
-                pool.submit(once, stage, store, placement, partial(_tell, progress, stage), retry=retry): stage
+                pool.submit(once, stage, store, placement, partial(progress.learnt, stage), retry=retry): stage
                 for stage in possible
             }
             for future in as_completed(learning):
@@ -36,10 +35,6 @@ def learn_all(runs: Iterable[Run], store: Store, placement: Placement, progress:
                 progress.note(f"generators: {done} of {total}, {learning[future].address}{said}")
         for stage in ready:
             del waiting[stage.address]
-
-
-def _tell(progress: Progress, stage: Learnt, row: dict[str, Any]) -> None:
-    progress.learnt(stage.address, int(row["images_seen"]), stage.budget_images)
 
 
 def _waiting(lists: Iterable[Sequence[Learnt]], store: Store) -> dict[str, tuple[Learnt, set[str]]]:

@@ -80,7 +80,8 @@ def load_placement(name: str, overrides: Mapping[str, Any]) -> Placement:
         return Placement.parse(dict(overrides), at="placement")  # installed without the repository
     known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
     found = is_file(path)
-    if LAUNCH in path.resolve().parents if found else is_file(LAUNCH / f"{name}.yaml"):
+    launches = LAUNCH in path.resolve().parents or (not found and is_file(LAUNCH / f"{name}.yaml"))
+    if launches:
         rule = f"must be one of {', '.join(known)} or a file like them; files in clusters/launch only start a cluster"
         raise PlacementError(f"--placement: {refusal(rule, name)}")
     if not found:

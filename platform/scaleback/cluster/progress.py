@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from scaleback.core import units
+from scaleback.sources.learnt import Learnt
 
 PLAIN_EVERY_S = 5.0
 """Seconds between two plain lines about the same stage."""
@@ -55,11 +57,11 @@ class Progress:
         """Images of the render stage."""
         self._count("render", done, total, "images")
 
-    def learnt(self, address: str, images_seen: int, budget: int) -> None:
-        """Image passes of a generator's training."""
+    def learnt(self, stage: Learnt, row: Mapping[str, Any]) -> None:
+        """A row of the curve of a generator's training."""
         if time.monotonic() - self._printed >= PLAIN_EVERY_S:
             self._printed = time.monotonic()
-            self.note(f"{address} {images_seen:,}/{budget:,} image passes")
+            self.note(f"{stage.address} {int(row['images_seen']):,}/{stage.budget_images:,} image passes")
 
     def imported(self, done: int, total: int) -> None:
         """Images of a folder that is read."""

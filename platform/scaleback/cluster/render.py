@@ -33,8 +33,13 @@ def render(
     for the blocks it had not finished. A block that another process is making is waited for, not made twice. One
     population that cannot be drawn stops no other. A task of populations that want a GPU gets one, if the cluster has.
     """
+    most: dict[str, tuple[Population, int]] = {}
+    for population, images in wanted:  # several may want the same one
+        most[population.address] = (population, max(images, most.get(population.address, (population, 0))[1]))
     blocks = [
-        (population, block) for population, images in wanted for block in missing_blocks(store, population, images)
+        (population, block)
+        for population, images in most.values()
+        for block in missing_blocks(store, population, images)
     ]
     if not blocks:
         return {}

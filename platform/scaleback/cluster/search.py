@@ -133,15 +133,15 @@ def tune_folder(store: Store) -> str:
 
 def _render_all(to_do: Sequence[Planned], store: Store, stream: bool, progress: Progress) -> None:
     """All missing images of the exhaustive points in one Ray Data job; failures are recorded and met by their runs."""
-    wanted: dict[str, tuple[Population, int]] = {}
-    for planned in to_do:
-        for population, images in planned.run.stored(stream=stream):
-            learnt = population.source.learnt(population.seed)
-            if any(store.manifest(stage.address, stage) is None for stage in learnt):
-                continue  # it failed
-            known = wanted.get(population.address, (population, 0))[1]
-            wanted[population.address] = (population, max(known, images))
-    render(store, list(wanted.values()), progress=progress.rendered)
+    stored = dict.fromkeys(one for planned in to_do for one in planned.run.stored(stream=stream))
+    # What it draws with is missing only where it failed to learn.
+    wanted = [(population, images) for population, images in stored if _learnt(population, store)]
+    render(store, wanted, progress=progress.rendered)
+
+
+def _learnt(population: Population, store: Store) -> bool:
+    stages = population.source.learnt(population.seed)
+    return all(store.manifest(stage.address, stage) is not None for stage in stages)
 
 
 def _refuse_workers(to_do: Iterable[Planned], placement: Placement) -> None:

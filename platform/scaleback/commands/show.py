@@ -143,12 +143,7 @@ def opened(source: Source, options: Namespace) -> Reader:
     source.verify()
     store = Store(options.storage)
     with Progress(quiet=options.json) as progress:
-        learn(
-            source,
-            seed,
-            store,
-            lambda stage, row: progress.learnt(stage.address, int(row["images_seen"]), stage.budget_images),
-        )
+        learn(source, seed, store, progress.learnt)
     return source.open_with(seed, store)
 
 

@@ -55,7 +55,7 @@ class Spec(BaseModel):
             if name in self.beside:
                 continue
             if name == "kind" or info.is_required() or value != default or _revised(value):
-                fields[name] = _plain(value, Spec.canonical)
+                fields[name] = _plain(value, lambda spec: spec.canonical())  # its own, which may say less
         return fields
 
     def plain(self) -> dict[str, Plain]:

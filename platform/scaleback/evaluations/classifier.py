@@ -59,13 +59,8 @@ class Classifier(TrainedEvaluation):
             raise Refusal("shifts", refusal("must have names of their own", names))
         return self
 
-    def training_images(self, target: Target) -> int:
-        return self.recipe.sized(images=target.training_images, flops_an_image=np.inf).budget_images
-
     def refuse(self, target: Target) -> None:
-        if self.recipe.budget_by == "flops":
-            raise Refusal("recipe.budget_flops", "must be left out; say budget_images or budget_epochs")
-        self.training_images(target)
+        super().refuse(target)
         for shift in self.shifts:
             own, classes = shift.data.class_count(), target.data.class_count() or 0
             known = own if shift.classes is None else len(shift.classes)
@@ -85,8 +80,7 @@ class Classifier(TrainedEvaluation):
     def score(self, task: Task) -> list[Score]:
         from scipy.special import softmax
 
-        recipe = self.recipe.sized(images=len(task.train), flops_an_image=np.inf)
-        network = Network(task, self.train(task, recipe), recipe)
+        network = Network(task, self.train(task), self.recipe)
         answer_MK, label_M, count = network.logits(task.test), task.test.label_N, len(task.test)
         chance_MK = softmax(answer_MK.astype(np.float64), axis=1)
         found = [

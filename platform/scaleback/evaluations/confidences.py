@@ -29,16 +29,9 @@ class Confidences(TrainedEvaluation):
     kind: Literal["confidences"] = "confidences"
     pool: AnyRealSource
     """All of it is looked at."""
-    mirrored: bool = True
-    """Whether mirror images are looked at too."""
-
-    def training_images(self, target: Target) -> int:
-        return self.recipe.sized(images=target.training_images, flops_an_image=np.inf).budget_images
 
     def refuse(self, target: Target) -> None:
-        if self.recipe.budget_by == "flops":
-            raise Refusal("recipe.budget_flops", "must be left out; say budget_images or budget_epochs")
-        self.training_images(target)
+        super().refuse(target)
         if self.pool.class_count() != target.data.class_count():
             rule = f"must have the {target.data.class_count()} classes of the target"
             raise Refusal("pool", refusal(rule, self.pool.class_count()))
@@ -51,11 +44,8 @@ class Confidences(TrainedEvaluation):
     def score(self, task: Task) -> list[Score]:
         from scaleback.scaling.privacy import confidence
 
-        recipe, (pool,) = self.recipe.sized(images=len(task.train), flops_an_image=np.inf), task.others
-        network = Network(task, self.train(task, recipe), recipe)
-        answers = [network.logits(pool)]
-        if self.mirrored:
-            answers.append(network.logits(pool, lambda image_BCHW, index_B: image_BCHW.flip(-1)))
+        (pool,), network = task.others, Network(task, self.train(task), self.recipe)
+        answers = [network.logits(pool), network.logits(pool, lambda image_BCHW, index_B: image_BCHW.flip(-1))]
         kept = io.BytesIO()
         np.save(kept, confidence(_chances(np.stack(answers, axis=1)), pool.label_N), allow_pickle=False)
         task.files[FILE] = kept.getvalue()

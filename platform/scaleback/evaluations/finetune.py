@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import model_validator
 
 from scaleback.core.errors import Refusal, refusal
-from scaleback.evaluations.base import Score, Target, Task
+from scaleback.evaluations.base import Score, Task
 from scaleback.evaluations.trained import Network, TrainedEvaluation, accuracy
 from scaleback.recipes import FINETUNE_RECIPES
 
@@ -38,12 +38,9 @@ class FineTune(TrainedEvaluation):
             raise Refusal(f"recipe.budget_{self.recipe.budget_by}", rule)
         return self
 
-    def training_images(self, target: Target) -> int:
-        return self.recipe.budget_images
-
     def score(self, task: Task) -> list[Score]:
         marker = _Marker(self, task)
-        state = self.train(task, self.recipe, hooks=[marker])
+        state = self.train(task, hooks=[marker])
         return self._scores(marker.scored(state), len(task.test))
 
     def _scores(self, curve: dict[int, float], count: int) -> list[Score]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
-from scaleback.evaluations.base import Evaluation, Task
+from scaleback.evaluations.base import Evaluation, Target, Task
 from scaleback.objectives.classify import Classify
 from scaleback.recipes import FinetuneRecipe, Recipe
 from scaleback.sources.population import Images
@@ -46,12 +46,23 @@ class TrainedEvaluation(Evaluation):
     def _objective(self) -> Classify:
         return Classify(smoothing=self.smoothing, mixup=self.mixup, cutmix=self.cutmix)
 
-    def train(self, task: Task, recipe: Recipe, hooks: Sequence[Callable[[TrainState], None]] = ()) -> TrainState:
+    def training_images(self, target: Target) -> int:
+        return self._sized(target.training_images).budget_images
+
+    def refuse(self, target: Target) -> None:
+        if self.recipe.budget_by == "flops":
+            raise Refusal("recipe.budget_flops", "must be left out; say budget_images or budget_epochs")
+        self.training_images(target)
+
+    def _sized(self, images: int) -> Recipe:
+        """The recipe with the budget that it has on so many images."""
+        return self.recipe.sized(images=images, flops_an_image=np.inf)
+
+    def train(self, task: Task, hooks: Sequence[Callable[[TrainState], None]] = ()) -> TrainState:
         """Train on the task's images with a fresh head.
 
         Args:
             task: what is worked on; its backbone is trained in place.
-            recipe: the evaluation's own, with a budget in images.
             hooks: called after every step.
         """
         import torch
@@ -61,7 +72,7 @@ class TrainedEvaluation(Evaluation):
         from scaleback.pretrain.loop import Training, train
 
         generator = torch.Generator().manual_seed(seeds.key("fine-tuned head", task.seed) >> 1)
-        width = width_of(task.backbone)
+        recipe, width = self._sized(len(task.train)), width_of(task.backbone)
         training = Training(
             learner=self._objective.build(task.backbone, width=width, classes=task.classes, generator=generator),
             views=recipe.views,

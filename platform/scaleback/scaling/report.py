@@ -15,7 +15,7 @@ from scaleback.scaling.content import Content, Shown, baseline_of
 from scaleback.scaling.findings import accuracy, bounds, difference, findings, points, reached
 from scaleback.scaling.fits import StudyLaw, study_laws
 from scaleback.scaling.intervals import of_share
-from scaleback.scaling.synthetic import Arm, arms, images, said
+from scaleback.scaling.synthetic import Arm, arms, course, exchange, images
 from scaleback.scaling.table import Cell
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -31,7 +31,7 @@ def render_report(content: Content) -> str:
     return environment.get_template("report.html.j2").render(
         csp=CSP,
         content=content,
-        findings=[*findings(content), *(sentence for arm in synthetic for sentence in said(arm))],
+        findings=[*findings(content), *(sentence for arm in synthetic for sentence in (*course(arm), exchange(arm)))],
         sections=[_measure_section(content, measure) for measure in content.measures],
         training=_training_section(content),
         arms=[_arm_section(arm) for arm in synthetic],
@@ -104,12 +104,11 @@ def _arm_section(arm: Arm) -> dict[str, Any]:
                 "rate": images(rate) if rate else "",
             }
         )
-    law = f"No law: {arm.refused}." if arm.law is None else said(arm)[-1]
     return {
         "title": arm.title,
         "figure": Markup(figures.synthetic(arm.lines, f"{arm.measure}, %")),
         "rows": rows,
-        "law": law,
+        "law": exchange(arm),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scaleback.scaling.content import Content, Shown, baseline_of
 from scaleback.scaling.equal_error import EqualError, equal_error
@@ -34,7 +33,8 @@ class Arm:
     name: str
     lines: Sequence[Line]
     law: Exchange | None
-    refused: str | None
+    refused: str
+    """Why there is no law, if so."""
     worth: Sequence[tuple[Cell, EqualError | None]]
     """None where the curve of real images alone cannot tell."""
 
@@ -42,31 +42,6 @@ class Arm:
     def title(self) -> str:
         """``classifier.accuracy, target.synthetic.role = added``."""
         return f"{self.measure}, {self.name}" if self.name else self.measure
-
-    def plain(self) -> dict[str, Any]:
-        """As stored and printed."""
-        law = self.law
-        fitted: dict[str, Any] = {"refused": self.refused}
-        if law is not None:
-            fitted = {
-                "form": law.form,
-                "offset": law.offset,
-                "scale": law.scale,
-                "exponent": _plain(law.exponent),
-                "saturation": _finite(law.saturation),
-                "real_images_an_image": _plain(law.worth_each(0)),
-                "unidentified": law.unidentified,
-            }
-        worth = [
-            {
-                "point": cell.point,
-                "synthetic": cell.synthetic_images,
-                "worth_real_images": None if found is None or found.extra is None else _plain(found.extra),
-                "unidentified": None if found is None else found.unidentified,
-            }
-            for cell, found in self.worth
-        ]
-        return {"arm": self.title, "law": fitted, "worth": worth}
 
 
 def arms(content: Content) -> list[Arm]:
@@ -78,8 +53,8 @@ def arms(content: Content) -> list[Arm]:
     return found
 
 
-def said(arm: Arm) -> list[str]:
-    """Sentences about it: the ends of each line against real images alone, and the law."""
+def course(arm: Arm) -> list[str]:
+    """A sentence a line: its end beside real images alone, and how it got there."""
     sentences = []
     for line in arm.lines:
         last = line.cells[-1]
@@ -87,14 +62,20 @@ def said(arm: Arm) -> list[str]:
         gap = difference(last, line.baseline) if line.baseline is not None else None
         if gap is not None and line.baseline is not None:
             text += f", {points(gap)} against {line.baseline.point}"
-        sentences.append(f"{text}; {_course(line)}.")
+        sentences.append(f"{text}; {_steps(line)}.")
+    return sentences
+
+
+def exchange(arm: Arm) -> str:
+    """The law in a sentence."""
     if arm.law is None:
-        return sentences
-    each = arm.law.worth_each(0)
-    text = f"{arm.title}: the first synthetic images are worth {_number(each)} real ones each, by the law"
+        return f"{arm.title}: no law of the exchange rate: {arm.refused}."
     if arm.law.unidentified is not None:
-        text = f"{arm.title}: the law gives no exchange rate: {arm.law.unidentified}"
-    return [*sentences, f"{text} (form: {arm.law.form})."]
+        return f"{arm.title}: the law gives no exchange rate: {arm.law.unidentified} (form: {arm.law.form})."
+    each = _number(arm.law.worth_each(0))
+    return (
+        f"{arm.title}: the first synthetic images are worth {each} real ones each, by the law (form: {arm.law.form})."
+    )
 
 
 def images(interval: Interval) -> str:
@@ -122,14 +103,13 @@ def _arm(content: Content, measure: Shown, name: str, cells: Sequence[Cell], alo
     for label, members in by_label.items():
         ordered = sorted(members, key=lambda cell: cell.synthetic_images)
         lines.append(Line(label=label, cells=ordered, baseline=baseline_of(ordered[0], alone)))
-    law, refused = None, None
-    try:
-        if any(not cell.real_images for cell in cells):
-            # Of images made after other numbers of real ones, a number alone does not say what they are.
-            raise FitError("its images stand alone; what each set is worth is read off the curve")
-        law = fit_exchange([run for cell in (*alone, *cells) for run in _runs(cell)])
-    except FitError as error:
-        refused = str(error)
+    # Of images made after other numbers of real ones, a number alone does not say what they are.
+    law, refused = None, "its images stand alone; what each set is worth is read off the curve"
+    if all(cell.real_images for cell in cells):
+        try:
+            law, refused = fit_exchange([run for cell in (*alone, *cells) for run in _runs(cell)]), ""
+        except FitError as error:
+            refused = str(error)
     worth = [(cell, _worth(cell, alone)) for line in lines for cell in line.cells]
     return Arm(measure=measure.label, name=name, lines=lines, law=law, refused=refused, worth=worth)
 
@@ -152,7 +132,7 @@ def _named(cell: Cell, *, without: Sequence[str]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in cell.values.items() if name not in without)
 
 
-def _course(line: Line) -> str:
+def _steps(line: Line) -> str:
     """Whether more images ever made it worse, or better, by more than the paired interval."""
     steps = [(one, other, difference(other, one)) for one, other in zip(line.cells, line.cells[1:], strict=False)]
     rises = [(one, other) for one, other, gap in steps if gap and gap.low is not None and gap.low > 0]
@@ -175,12 +155,3 @@ def _number(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
         return f"{interval.mean:.3g}"
     return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no infinity."""
-    return value if value is not None and abs(value) != float("inf") else None
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return {"mean": _finite(interval.mean), "low": _finite(interval.low), "high": _finite(interval.high)}

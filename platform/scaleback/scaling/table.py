@@ -35,9 +35,9 @@ class Row:
     collapsed: bool
     """Whether the pre-training behind it stayed at its trivial loss, or its features fell to a line."""
     real_images: int = 0
-    """Labelled images behind it, real"""
+    """Labelled real images that were trained on."""
     synthetic_images: int = 0
-    """and synthetic."""
+    """Synthetic images that were trained on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,6 @@ class Members(RealSource):
     """
 
     kind: Literal["members"] = "members"
-    names_classes: ClassVar[bool] = True
     real: AnyRealSource
     images: int = Field(ge=2)
     """Of the pool."""
@@ -57,6 +56,10 @@ class Members(RealSource):
             raise Refusal("real.split", refusal("must be train", self.real.split))
         if self.real.class_limit is not None:
             raise Refusal("real.class_limit", "must be left out; say class_limit of the members")
+        if self.fold is not None:
+            raise Refusal("fold", "must be left out; say fold of real")
+        if self.view != "as_is":
+            raise Refusal("view", "must be left out; say view of real")
         if self.real.own_classes() is None:
             raise Refusal("real", refusal("must have labels", self.real.short))
         available = self.real.available()
@@ -92,6 +95,10 @@ class Members(RealSource):
 
         names: Sequence[str] = reader.record["class_names"]
         return Catalogue(label_N=self.labels(), decode=decode, class_names=names)
+
+    def names_of(self, place: int) -> tuple[str, ...]:
+        order_N = self.real.ordered(self.real.population_seed(self.draw))
+        return self.real.names_of(int(order_N[self.places()[place]]))
 
     def as_test(self) -> RealSource:
         return self.real.as_test().model_copy(update={"class_limit": self.class_limit, "class_order": self.class_order})

@@ -106,6 +106,10 @@ class Mixture(Source):
         return MixtureReader(self, *(part.open_with(part.population_seed(seed), store) for part in self._parts))
 
     @property
+    def discloses(self) -> bool:
+        return any(part.discloses for part in self._parts)
+
+    @property
     def _parts(self) -> tuple[Source, Source]:
         return self.first, self.second
 

@@ -61,6 +61,10 @@ class Baseline:
     without: Sequence[str]
     """Fields that are of no effect on it."""
 
+    def ignores(self, field: str) -> bool:
+        """Whether a dotted field is of no effect on it."""
+        return any(inside(field, name) for name in self.without)
+
 
 class Study(Spec):
     """Runs = every point of the exhaustive axes x every seed, and what the sampler proposes on the searched ones."""
@@ -186,13 +190,9 @@ class Study(Spec):
         There is one baseline for each combination of the exhaustive axes that matter to it.
         """
         if self.baseline:
-            name, without = self.compared.name, self.compared.without
-            fields = [
-                grid.field
-                for grid in self.grids
-                if not all(any(inside(field, name) for name in without) for field in grid.fields)
-            ]
-            yield from (Point(values=values, baseline=name) for values in self.cells(fields))
+            compared = self.compared
+            matter = [grid.field for grid in self.grids if not all(map(compared.ignores, grid.fields))]
+            yield from (Point(values=values, baseline=compared.name) for values in self.cells(matter))
         if not self.searched:
             yield from (Point(values=values) for values in self.cells())
 
