@@ -66,7 +66,7 @@ def default_study(storage: str) -> str:
     cells = content.cells(content.measures[0])
     baselines = [cell for cell in cells if cell.baseline]
     points = [cell for cell in cells if not cell.baseline]
-    return curve(points, "images", baselines, f"{content.measures[0].label}, %")
+    return curve(points, "images", baselines, content.measures[0])
 
 
 def multiplier(storage: str) -> str | None:
@@ -74,7 +74,7 @@ def multiplier(storage: str) -> str | None:
     content = gather(load_study("synthetic_multiplier"), Store(storage))
     for arm in arms(content):
         if "drawn" in arm.name and "added" in arm.name:
-            return synthetic(arm.lines, f"{arm.measure}, %")
+            return synthetic(arm.lines, arm.measure)
     return None
 
 

@@ -161,7 +161,10 @@ WRONG = [
         "plan --measure knnn.accuracy",
         "must name an evaluation of finetune, linear, knn, classifier, quality, confidences; got 'knnn'",
     ),
-    ("plan --measure finetune.accuracy@7", "images_seen must be one of the marks ... got 7"),
+    (
+        "plan --measure finetune.accuracy@7",
+        "measures.0.images_seen: must be one of 1000, 2000 ... got 7",
+    ),
     ("plan --seeds 1,1", "seeds: must be different and not negative; got (1, 1)"),
     ("plan --trials 3", "search: must be left out: no axis is searched"),
     ("plan --search tpe --axis images=int:2..8", "--trials: is required with --search"),

@@ -106,9 +106,10 @@ def test_an_unknown_field_is_refused(any_evaluation):
         type(any_evaluation).parse({**any_evaluation.plain(), "colour_of_the_sky": 1})
 
 
-def test_scores_are_named_shares_of_all_test_images_and_can_be_stored(scores):
+def test_scores_are_named_shares_of_all_test_images_and_can_be_stored(evaluation, scores):
     assert scores
     assert len(named(scores)) == len(scores)
+    assert named(scores).keys() == evaluation.metrics().keys()
     assert any(score.count for score in shares(scores))
     for score in shares(scores):
         assert 0 <= score.value <= 1

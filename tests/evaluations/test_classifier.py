@@ -75,6 +75,7 @@ def test_a_shift_is_judged_by_the_target_s_classes(tiny_vit):
         given.others.append(other)
         found = by_name(SPEC.replace({"shifts": [shift.plain()]}).score(given))
         assert found["accuracy_turned"] >= 0.95
+        assert {(name, None) for name in found} == SPEC.replace({"shifts": [shift.plain()]}).metrics().keys()
 
 
 def test_synthetic_images_are_trained_on(tiny_vit):
@@ -131,6 +132,7 @@ def test_the_quality_of_copies_and_of_new_images(tiny_vit):
     found = {}
     for name, made in (("copies", textures(TRAIN, 1)), ("new", textures(TRAIN, 4)), ("noise", noise(TRAIN, 4))):
         found[name] = by_name(Quality().score(task(tiny_vit, made=made)))
+    assert {(name, None) for name in found["new"]} == Quality().metrics().keys()
     assert found["copies"]["copy_rate_pixels"] == found["copies"]["copy_rate"] == 1
     assert found["new"]["copy_rate_pixels"] <= 0.1
     assert found["new"]["recognised"] >= 0.95 > found["noise"]["recognised"]

@@ -1,16 +1,18 @@
 """Sentences from a table made by hand: every number in them can be checked in the head."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from scaleback.scaling.content import Content, Shown
+from scaleback.scaling.content import Content
 from scaleback.scaling.findings import findings, passes_to_reach, reached
 from scaleback.scaling.fits import study_laws
+from scaleback.scaling.metrics import ACCURACY, Metric, Shown
 from scaleback.scaling.table import Row, Table
 
-KNN = Shown(label="knn.accuracy", evaluation="knn", metric="accuracy", images_seen=None)
-TUNED = Shown(label="finetune.accuracy@200", evaluation="finetune", metric="accuracy", images_seen=200)
+KNN = Shown(label="knn.accuracy", evaluation="knn", metric="accuracy", images_seen=None, kind=ACCURACY)
+TUNED = Shown(label="finetune.accuracy@200", evaluation="finetune", metric="accuracy", images_seen=200, kind=ACCURACY)
 BASELINE = "no pre-training"
 
 
@@ -60,6 +62,37 @@ def test_the_best_point_is_compared_with_the_baseline_and_with_the_last():
         "the intervals do not touch; paired difference +15.0 points [15.0, 15.0].",
         "knn.accuracy: last is images=2 with 56.0 % [53.5, 58.5], -10.0 points [-10.0, -10.0] against the best.",
     ]
+
+
+def test_where_less_is_better_the_least_is_best_and_nothing_is_in_percent():
+    loss = replace(KNN, kind=Metric("low"))
+    said = findings(
+        content(rows([1.5, 1.5]), rows([0.02, 0.02], images=2), rows([1_200.4, 1_200.4], images=4), measures=(loss,))
+    )
+    assert said == [
+        "knn.accuracy: best is images=2 with 0.02 [0.02, 0.02]; no pre-training 1.5 [1.5, 1.5]; the intervals do not "
+        "touch; paired difference -1.48 [-1.48, -1.48].",
+        "knn.accuracy: last is images=4 with 1,200 [1,200, 1,200], +1,200 [1,200, 1,200] against the best.",
+    ]
+
+
+def test_where_no_end_is_better_the_highest_and_the_lowest_are_named():
+    ratio = replace(KNN, kind=Metric("neither"))
+    said = findings(content(rows([1.5, 1.5], images=1), rows([0.5, 0.5], images=2), measures=(ratio,)))
+    assert said == [
+        "knn.accuracy: highest is images=1 with 1.5 [1.5, 1.5].",
+        "knn.accuracy: lowest is images=2 with 0.5 [0.5, 0.5], -1 [-1, -1] against the highest.",
+    ]
+
+
+def test_a_law_of_a_loss_is_fitted_to_the_loss_and_a_ratio_has_none():
+    counts = (1, 2, 4, 8, 16)
+    points = [rows([0.2 + n**-0.5, 0.2 + n**-0.5], images=n) for n in counts]
+    (law,) = study_laws(content(*points, measures=(replace(KNN, kind=Metric("low")),), fit_field="images"))
+    assert law.errors[:2] == [1.2, 1.2]
+    assert law.fitted.law.exponent == pytest.approx(0.5, rel=0.01)
+    for kind in (Metric("neither"), Metric("high")):
+        assert study_laws(content(*points, measures=(replace(KNN, kind=kind),), fit_field="images")) == []
 
 
 def test_intervals_that_touch_are_said_to_touch_whatever_the_pairs_say():

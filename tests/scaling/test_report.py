@@ -7,15 +7,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from scaleback.scaling.content import Content, RunLine, Sheet, Shown
+from scaleback.scaling.content import Content, RunLine, Sheet
 from scaleback.scaling.figures import contact_sheet, heat_map, non_dominated
+from scaleback.scaling.metrics import ACCURACY, Metric, Shown
 from scaleback.scaling.report import render_report
 from scaleback.scaling.table import Row, Table
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;<img src=x onerror=y>"
 VOID = {"meta", "link", "br", "img", "hr", "input", "base", "source"}
-KNN = Shown(label="knn.accuracy", evaluation="knn", metric="accuracy", images_seen=None)
-TUNED = Shown(label="finetune.accuracy@200", evaluation="finetune", metric="accuracy", images_seen=200)
+KNN = Shown(label="knn.accuracy", evaluation="knn", metric="accuracy", images_seen=None, kind=ACCURACY)
+TUNED = Shown(label="finetune.accuracy@200", evaluation="finetune", metric="accuracy", images_seen=200, kind=ACCURACY)
 COUNTS = (2, 4, 8, 16, 32)
 
 
@@ -109,7 +110,7 @@ def test_tags_are_balanced_and_headings_are_there(html):
     assert html.startswith("<!doctype html>")
     headings = re.findall(r"<h2>(.*?)</h2>", html)
     assert headings[0] == "Findings"
-    assert {"knn.accuracy", "finetune.accuracy@200", "Along fine-tuning", "Fewest images for an accuracy"} <= set(
+    assert {"knn.accuracy", "finetune.accuracy@200", "Along fine-tuning", "Fewest images for knn.accuracy"} <= set(
         headings
     )
 
@@ -192,6 +193,20 @@ def test_the_front_is_what_no_other_point_beats():
     assert [cell.point for cell in non_dominated(cells, cost)] == ["images=1", "images=4"]
 
 
+def test_a_distance_is_shown_as_it_is_and_its_front_holds_the_least():
+    made = whole()
+    distance = replace(KNN, kind=Metric("low"))
+    values = {2: 0.5, 4: 0.125, 8: 0.25, 16: 0.0625, 32: 0.75}
+    rows = [row(f"images={n}", s, values[n], KNN, None, images=n) for n in COUNTS for s in (0, 1)]
+    html = render_report(whole(table=Table(rows), measures=(distance,), fit_field=None))
+    assert "mean, %" not in html
+    assert ", %" not in "".join(Page(html).text)
+    assert ">0.0625<" in html
+    front = re.findall(r"<td>(images=\d+)</td>", html.partition("Fewest images for")[2].partition("<h2>")[0])
+    assert front == ["images=2", "images=4", "images=16"]
+    assert made.measures[0].headed == "knn.accuracy, %"
+
+
 def test_a_heat_map_shows_the_mean_over_a_third_axis():
     rows = [
         row(f"{a} {b} {c}", 0, 0.1 * c + 0.013 * a + 0.04 * b, KNN, None, a=a, b=b, c=c)
@@ -200,7 +215,7 @@ def test_a_heat_map_shows_the_mean_over_a_third_axis():
         for c in (1, 2)
     ]
     cells = Table(rows).cells("knn", "accuracy", None)
-    drawn = heat_map(cells, "a", "b", "knn")
+    drawn = heat_map(cells, "a", "b", KNN)
     written = [text for text in re.findall(r">([\d.]+)<", drawn) if text in {"20.3", "21.6", "24.3", "25.6"}]
     assert sorted(written) == ["20.3", "21.6", "24.3", "25.6"]
 

@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from scaleback.scaling.content import Content, Shown
+from scaleback.scaling.content import Content
+from scaleback.scaling.metrics import ACCURACY, Shown
 from scaleback.scaling.report import render_report
 from scaleback.scaling.synthetic import arms, course, exchange
 from scaleback.scaling.table import Row, Table
 
-MEASURE = Shown(label="classifier.accuracy", evaluation="classifier", metric="accuracy", images_seen=None)
+MEASURE = Shown(
+    label="classifier.accuracy", evaluation="classifier", metric="accuracy", images_seen=None, kind=ACCURACY
+)
 REAL, MULTIPLIERS, SEEDS = (100, 200, 400, 800, 1_600), (1, 3, 10), (0, 1, 2)
 WORTH = {"good": 0.5, "useless": 0.0}
 """Real images that one is worth."""

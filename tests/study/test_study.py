@@ -127,7 +127,16 @@ def test_more_trials_go_on_with_the_same_search():
         ),
         (
             {"measures": [{"evaluation": "finetune", "images_seen": 7}]},
-            f"measures: images_seen must be one of the marks {DEFAULT.base.evaluations[0].marks_images}; got 7",
+            "measures.0.images_seen: must be one of 1000, 2000, 3000, 4000, 8000, 16000, 20000; got 7",
+        ),
+        (
+            {"measures": [{"evaluation": "knn", "images_seen": 7}]},
+            "measures.0.images_seen: must be left out; got 7",
+        ),
+        (
+            {"measures": [{"evaluation": "finetune", "metric": "acuracy"}]},
+            "measures.0.metric: unknown metric, known are accuracy, accuracy_best, accuracy_last; got 'acuracy'; the "
+            "nearest known name is 'accuracy'",
         ),
     ],
 )

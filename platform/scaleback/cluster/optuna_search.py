@@ -62,7 +62,7 @@ def run_search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = _storage(study, store)
     _fail_abandoned(storage, search.name)
-    objectives = {study.measures[0].label: "max"}
+    objectives = {study.shown[0].label: "max" if study.shown[0].kind.better == "high" else "min"}
     if study.search.fewest is not None:
         objectives[study.search.fewest] = "min"
     # Lists also for one objective: with a single metric OptunaSearch expects it in every row of progress.
@@ -74,7 +74,7 @@ def run_search(
         study_name=search.name,
         storage=storage,
     )
-    watcher = Watcher(progress, total=search.left, headline=study.measures[0].label)
+    watcher = Watcher(progress, total=search.left, headline=study.shown[0])
     tuner = tune.Tuner(
         tune.with_resources(SearchTrial(study, search, store, placement, retry), runtime.no_core()),
         tune_config=tune.TuneConfig(

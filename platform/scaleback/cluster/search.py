@@ -74,7 +74,7 @@ def run_grid(
     trials = [
         {**planned.point.values, "seed": planned.run.seed, "baseline": planned.point.baseline} for planned in ordered
     ]
-    watcher = Watcher(progress, total=len(ordered), headline=study.measures[0].label)
+    watcher = Watcher(progress, total=len(ordered), headline=study.shown[0])
     tuner = tune.Tuner(
         tune.with_resources(GridTrial(study, store, placement, retry), runtime.no_core()),
         param_space={"run": tune.grid_search(trials)},

@@ -9,6 +9,7 @@ from ray.tune import Callback
 
 from scaleback.cluster.progress import Progress
 from scaleback.core import units
+from scaleback.scaling.metrics import Shown
 
 PACED = 4
 """Trials that must have ended before the pace of those to come is foretold."""
@@ -17,7 +18,7 @@ PACED = 4
 class Watcher(Callback):
     """Counts finished trials and foretells the end."""
 
-    def __init__(self, progress: Progress, *, total: int, headline: str) -> None:
+    def __init__(self, progress: Progress, *, total: int, headline: Shown) -> None:
         self._progress, self._total, self._headline = progress, total, headline
         self._first = time.monotonic()
         self.finished = 0
@@ -28,8 +29,9 @@ class Watcher(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.finished += 1
-        value = (trial.last_result or {}).get(self._headline)
-        found = f"{self._headline} {units.percent(value)}" if value is not None else ""
+        label, kind = self._headline.label, self._headline.kind
+        value = (trial.last_result or {}).get(label)
+        found = f"{label} {kind.text(value)}" if value is not None else ""
         self._tell(trial, found)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

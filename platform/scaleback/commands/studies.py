@@ -274,7 +274,7 @@ def _print_table(content: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from scaleback.scaling.findings import accuracy, findings
+    from scaleback.scaling.findings import findings
 
     table = Table(title=content.name, title_justify="left", pad_edge=False, box=None)
     table.add_column("point")
@@ -282,7 +282,7 @@ def _print_table(content: Any) -> None:
     for place, measure in enumerate(content.measures):
         table.add_column(measure.label, justify="right")
         for cell in content.table.cells(measure.evaluation, measure.metric, measure.images_seen):
-            rows.setdefault(cell.point, [""] * len(content.measures))[place] = accuracy(cell.interval)
+            rows.setdefault(cell.point, [""] * len(content.measures))[place] = measure.kind.level(cell.interval)
     for point, values in rows.items():
         table.add_row(point, *values)
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)

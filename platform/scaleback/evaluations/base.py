@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from scaleback.core.errors import Refusal, refusal
 from scaleback.core.spec import Plain, Spec
+from scaleback.scaling.metrics import Metric
 from scaleback.sources import AnyRealSource, AnySource, RealSource
 from scaleback.sources.base import origin_of, refuse_part
 from scaleback.sources.population import Images, Population
@@ -192,6 +193,10 @@ class Evaluation(Spec, ABC):
     @abstractmethod
     def score(self, task: Task) -> list[Score]:
         """Run the protocol."""
+
+    @abstractmethod
+    def metrics(self) -> Mapping[tuple[str, int | None], Metric]:
+        """What it finds: each metric with the image passes behind it, as in its scores."""
 
     @abstractmethod
     def training_images(self, target: Target) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -16,6 +17,7 @@ from scaleback.evaluations.corruptions import CORRUPTIONS, SEVERITIES, applicabl
 from scaleback.evaluations.trained import Network, TrainedEvaluation, accuracy
 from scaleback.recipes import FINETUNE_RECIPES
 from scaleback.scaling.calibration import brier, equal_width, negative_log_likelihood
+from scaleback.scaling.metrics import ACCURACY, Metric
 from scaleback.sources import AnyRealSource
 from scaleback.sources.population import Images, Population
 
@@ -76,6 +78,13 @@ class Classifier(TrainedEvaluation):
 
     def stored(self) -> list[tuple[Population, int]]:
         return [(Population.of(shift.data, 0), shift.data.available()) for shift in self.shifts]
+
+    def metrics(self) -> Mapping[tuple[str, int | None], Metric]:
+        corrupted = [name for name in CORRUPTIONS if name in self.corruptions or "all" in self.corruptions]
+        shares = [*(["corrupted"] * bool(corrupted)), *corrupted, *(shift.name for shift in self.shifts)]
+        named = {"accuracy": ACCURACY, "calibration_error": Metric("low", share=True)}
+        named |= {"log_loss": Metric("low"), "brier": Metric("low")}
+        return {(name, None): one for name, one in (named | {f"accuracy_{name}": ACCURACY for name in shares}).items()}
 
     def score(self, task: Task) -> list[Score]:
         from scipy.special import softmax

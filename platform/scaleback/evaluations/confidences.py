@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Literal, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from scaleback.core.errors import Refusal, refusal
 from scaleback.evaluations.base import Score, Target, Task
 from scaleback.evaluations.trained import Network, TrainedEvaluation, accuracy
 from scaleback.recipes import FINETUNE_RECIPES
+from scaleback.scaling.metrics import ACCURACY, Metric
 from scaleback.sources import AnyRealSource
 from scaleback.sources.population import Population
 
@@ -40,6 +42,9 @@ class Confidences(TrainedEvaluation):
 
     def stored(self) -> list[tuple[Population, int]]:
         return [(Population.of(self.pool, 0), self.pool.available())]
+
+    def metrics(self) -> Mapping[tuple[str, int | None], Metric]:
+        return {("accuracy", None): ACCURACY}
 
     def score(self, task: Task) -> list[Score]:
         from scaleback.scaling.privacy import confidence

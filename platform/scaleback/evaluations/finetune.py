@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import model_validator
@@ -10,6 +11,7 @@ from scaleback.core.errors import Refusal, refusal
 from scaleback.evaluations.base import Score, Task
 from scaleback.evaluations.trained import Network, TrainedEvaluation, accuracy
 from scaleback.recipes import FINETUNE_RECIPES
+from scaleback.scaling.metrics import ACCURACY, Metric
 
 if TYPE_CHECKING:
     from scaleback.pretrain.state import TrainState
@@ -37,6 +39,11 @@ class FineTune(TrainedEvaluation):
             rule = "must be left out of fine-tuning; say budget_images"
             raise Refusal(f"recipe.budget_{self.recipe.budget_by}", rule)
         return self
+
+    def metrics(self) -> Mapping[tuple[str, int | None], Metric]:
+        last = self.marks_images[-1]
+        named = [("accuracy", images) for images in self.marks_images]
+        return dict.fromkeys([*named, ("accuracy_last", last), ("accuracy_best", last)], ACCURACY)
 
     def score(self, task: Task) -> list[Score]:
         marker = _Marker(self, task)

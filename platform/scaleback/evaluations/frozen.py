@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from scaleback.evaluations.base import Evaluation, Score, Target, Task
+from scaleback.scaling.metrics import ACCURACY, Metric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +27,9 @@ class _Frozen(Evaluation):
 
     def training_images(self, target: Target) -> int:
         return 0
+
+    def metrics(self) -> Mapping[tuple[str, int | None], Metric]:
+        return {("accuracy", None): ACCURACY}
 
     def score(self, task: Task) -> list[Score]:
         from scaleback.evaluations.features import features

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 import numpy as np
@@ -10,10 +11,33 @@ from pydantic import Field
 
 from scaleback.core.errors import Refusal, refusal
 from scaleback.evaluations.base import Evaluation, Score, Target, Task
+from scaleback.scaling.metrics import Metric
 from scaleback.scaling.quality import copy_rate, quality
 from scaleback.sources.population import Images
 
 # Shapes: N images of a set, D width, X pixels.
+
+
+SHARE_HIGH, SHARE_LOW = Metric("high", share=True), Metric("low", share=True)
+METRICS = {
+    "images": Metric("neither"),
+    "mmd2": Metric("low"),
+    "mmd2_linear": Metric("low"),
+    "kid": Metric("low"),
+    "kid_standard_error": Metric("neither"),
+    "frechet": Metric("low"),
+    "precision": SHARE_HIGH,
+    "recall": SHARE_HIGH,
+    "density": Metric("neither"),
+    "coverage": SHARE_HIGH,
+    "vendi": Metric("high"),
+    "vendi_real": Metric("neither"),
+    "within_class_spread": Metric("neither"),
+    "duplicate_rate": SHARE_LOW,
+    "recognised": SHARE_HIGH,
+    "copy_rate": SHARE_LOW,
+    "copy_rate_pixels": SHARE_LOW,
+}
 
 
 class Quality(Evaluation):
@@ -29,6 +53,9 @@ class Quality(Evaluation):
     mean: float = 0.5
     std: float = Field(0.5, gt=0)
     """Normalisation of the images; what the backbone was pre-trained with."""
+
+    def metrics(self) -> Mapping[tuple[str, int | None], Metric]:
+        return {(name, None): metric for name, metric in METRICS.items()}
 
     def training_images(self, target: Target) -> int:
         return 0

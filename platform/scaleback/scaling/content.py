@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from scaleback.scaling.metrics import Shown
 from scaleback.scaling.table import Cell, Table
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
-    """A measure as the report shows it."""
-
-    label: str
-    evaluation: str
-    metric: str
-    images_seen: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

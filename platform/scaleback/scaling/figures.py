@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scaleback.core import units
 from scaleback.scaling.fits import StudyLaw
 from scaleback.scaling.intervals import over_seeds
+from scaleback.scaling.metrics import Shown
 from scaleback.scaling.synthetic import Line
 from scaleback.scaling.table import Cell
 
@@ -54,7 +55,7 @@ def drawn(draw: Callable[[Axes], None], *, height: float = HEIGHT_INCHES, width:
     return text[text.index("<svg") :]
 
 
-def curve(cells: Sequence[Cell], field: str, baselines: Sequence[Cell], ylabel: str) -> str:
+def curve(cells: Sequence[Cell], field: str, baselines: Sequence[Cell], measure: Shown) -> str:
     """A measure along one axis, one line for each value of the others, bands of 95 % over seeds, dots for the seeds."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -64,39 +65,34 @@ def curve(cells: Sequence[Cell], field: str, baselines: Sequence[Cell], ylabel: 
     def draw(axes: Axes) -> None:
         for colour, (label, members) in zip(_cycle(), groups.items(), strict=False):
             ordered = sorted(members, key=lambda cell: cell.values[field])
-            _band(axes, [cell.values[field] for cell in ordered], ordered, colour, label or None)
+            _band(axes, [cell.values[field] for cell in ordered], ordered, measure, colour, label or None)
         for baseline in baselines:
-            low, high = _ends(baseline)
+            low, high = _ends(baseline, measure)
             axes.axhspan(low, high, color=BASELINE_COLOUR, alpha=0.15, linewidth=0)
-            axes.axhline(100 * baseline.interval.mean, color=BASELINE_COLOUR, linestyle="--", label=baseline.point)
+            middle = measure.kind.factor * baseline.interval.mean
+            axes.axhline(middle, color=BASELINE_COLOUR, linestyle="--", label=baseline.point)
         _scale_x(axes, [cell.values[field] for cell in cells])
         axes.set_xlabel(field)
-        axes.set_ylabel(ylabel)
+        axes.set_ylabel(measure.headed)
         if len(groups) > 1 or baselines:
             axes.legend()
 
     return drawn(draw)
 
 
-def synthetic(lines: Sequence[Line], ylabel: str) -> str:
+def synthetic(lines: Sequence[Line], measure: Shown) -> str:
     """A measure against the number of synthetic images; dashed, the same real images alone."""
 
     def draw(axes: Axes) -> None:
         for colour, line in zip(_cycle(), lines, strict=False):
             counts = [cell.synthetic_images for cell in line.cells]
-            _band(axes, counts, line.cells, colour, line.label or None)
+            _band(axes, counts, line.cells, measure, colour, line.label or None)
             if line.baseline is not None:
-                axes.hlines(
-                    100 * line.baseline.interval.mean,
-                    min(counts),
-                    max(counts),
-                    color=colour,
-                    linestyle="--",
-                    linewidth=1,
-                )
+                level = measure.kind.factor * line.baseline.interval.mean
+                axes.hlines(level, min(counts), max(counts), color=colour, linestyle="--", linewidth=1)
         _scale_x(axes, [cell.synthetic_images for line in lines for cell in line.cells])
         axes.set_xlabel("synthetic images")
-        axes.set_ylabel(ylabel)
+        axes.set_ylabel(measure.headed)
         if len(lines) > 1:
             axes.legend()
 
@@ -119,136 +115,147 @@ def attacks(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     return drawn(draw)
 
 
-def laws(field: str, fits: Sequence[StudyLaw]) -> str:
+def laws(field: str, fits: Sequence[StudyLaw], measure: Shown) -> str:
     """Every run's error, the fitted laws and their 95 % bands."""
+    factor = measure.kind.factor
 
     def draw(axes: Axes) -> None:
         for colour, fit in zip(_cycle(), fits, strict=False):
-            axes.plot(fit.counts, 100 * np.asarray(fit.errors), "o", color=colour, markersize=3, alpha=0.6)
+            axes.plot(fit.counts, factor * np.asarray(fit.errors), "o", color=colour, markersize=3, alpha=0.6)
             if fit.fitted is None:
                 continue
             line = np.geomspace(min(fit.counts), max(fit.counts), 100)
             low, high = fit.fitted.band(line)
-            axes.fill_between(line, 100 * low, 100 * high, color=colour, alpha=0.12, linewidth=0)
-            axes.plot(line, 100 * fit.fitted.law(line), color=colour, label=fit.group or "offset + A n^-a")
+            axes.fill_between(line, factor * low, factor * high, color=colour, alpha=0.12, linewidth=0)
+            axes.plot(line, factor * fit.fitted.law(line), color=colour, label=fit.group or "offset + A n^-a")
         _scale_x(axes, [count for fit in fits for count in fit.counts])
         axes.set_xlabel(field)
-        axes.set_ylabel("error, %")
+        axes.set_ylabel("error, %" if measure.kind.share else measure.label)
         if any(fit.fitted for fit in fits):
             axes.legend()
 
     return drawn(draw)
 
 
-def training(curves: Mapping[str, Mapping[int, Mapping[int, float]]], shown: Sequence[str], reach: float | None) -> str:
-    """Accuracy against image passes of fine-tuning, mean and 95 % band over seeds."""
+def training(
+    curves: Mapping[str, Mapping[int, Mapping[int, float]]], shown: Sequence[str], measure: Shown, reach: float | None
+) -> str:
+    """A measure against image passes of fine-tuning, mean and 95 % band over seeds."""
+    factor = measure.kind.factor
 
     def draw(axes: Axes) -> None:
         for colour, point in zip(_cycle(), shown, strict=False):
             marks = sorted({mark for seed in curves[point].values() for mark in seed})
             intervals = [over_seeds([seed[mark] for seed in curves[point].values() if mark in seed]) for mark in marks]
-            mean = [100 * interval.mean for interval in intervals]
+            mean = [factor * interval.mean for interval in intervals]
             axes.plot(marks, mean, "o-", color=colour, markersize=3, label=point)
-            low = [100 * (interval.low if interval.low is not None else interval.mean) for interval in intervals]
-            high = [100 * (interval.high if interval.high is not None else interval.mean) for interval in intervals]
+            low = [factor * (interval.low if interval.low is not None else interval.mean) for interval in intervals]
+            high = [factor * (interval.high if interval.high is not None else interval.mean) for interval in intervals]
             axes.fill_between(marks, low, high, color=colour, alpha=0.12, linewidth=0)
         if reach is not None:
-            axes.axhline(100 * reach, color=BASELINE_COLOUR, linestyle=":")
+            axes.axhline(factor * reach, color=BASELINE_COLOUR, linestyle=":")
         _scale_x(axes, [mark for point in shown for seed in curves[point].values() for mark in seed])
         axes.set_xlabel("image passes of fine-tuning")
-        axes.set_ylabel("test accuracy, %")
+        axes.set_ylabel(f"test {measure.kind.headed(measure.metric)}")
         axes.legend()
 
     return drawn(draw)
 
 
-def heat_map(cells: Sequence[Cell], across: str, down: str, label: str) -> str:
+def heat_map(cells: Sequence[Cell], across: str, down: str, measure: Shown) -> str:
     """Mean of a measure over two axes, the number written in each field."""
     columns = sorted({cell.values[across] for cell in cells})
     rows = sorted({cell.values[down] for cell in cells}, reverse=True)
     means: dict[tuple[int, int], list[float]] = {}
     for cell in cells:
         place = (rows.index(cell.values[down]), columns.index(cell.values[across]))
-        means.setdefault(place, []).append(100 * cell.interval.mean)
+        means.setdefault(place, []).append(cell.interval.mean)
     grid = np.full((len(rows), len(columns)), np.nan)
     for place, values in means.items():
         grid[place] = np.mean(values)
 
     def draw(axes: Axes) -> None:
-        image = axes.imshow(grid, cmap="viridis", aspect="auto")
+        image = axes.imshow(measure.kind.factor * grid, cmap="viridis", aspect="auto")
         middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
         for (row, column), value in np.ndenumerate(grid):
             if np.isfinite(value):
                 ink = "white" if value < middle else "black"
-                axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink)
+                axes.text(column, row, measure.kind.number(value), ha="center", va="center", color=ink)
         axes.set_xticks(range(len(columns)), [str(value) for value in columns])
         axes.set_yticks(range(len(rows)), [str(value) for value in rows])
         axes.set_xlabel(across)
         axes.set_ylabel(down)
         axes.grid(visible=False)
-        axes.figure.colorbar(image, ax=axes, label=label)
+        axes.figure.colorbar(image, ax=axes, label=measure.headed)
 
     return drawn(draw, height=1.2 + 0.55 * max(3, len(rows)))
 
 
-def pareto(cells: Sequence[Cell], cost: Mapping[str, float], cost_label: str, ylabel: str) -> tuple[str, list[Cell]]:
-    """Accuracy against cost, and the points that no other beats in both; points with a cost of zero are left out."""
+def pareto(cells: Sequence[Cell], cost: Mapping[str, float], cost_label: str, measure: Shown) -> tuple[str, list[Cell]]:
+    """A measure against cost, and the points that no other beats in both; points with a cost of zero are left out."""
     priced = [cell for cell in cells if cost.get(cell.point, 0) > 0]
-    front = non_dominated(priced, cost)
+    front, factor = non_dominated(priced, cost, measure.kind.sign), measure.kind.factor
 
     def draw(axes: Axes) -> None:
         axes.plot(
             [cost[c.point] for c in priced],
-            [100 * c.interval.mean for c in priced],
+            [factor * c.interval.mean for c in priced],
             "o",
             color="#9db7cc",
             label="point",
         )
         line = sorted(front, key=lambda cell: cost[cell.point])
         axes.plot(
-            [cost[c.point] for c in line], [100 * c.interval.mean for c in line], "o-", color=COLOURS[1], label="front"
+            [cost[c.point] for c in line],
+            [factor * c.interval.mean for c in line],
+            "o-",
+            color=COLOURS[1],
+            label="front",
         )
         for cell in line:
             axes.annotate(
                 cell.point,
-                (cost[cell.point], 100 * cell.interval.mean),
+                (cost[cell.point], factor * cell.interval.mean),
                 fontsize=7,
                 xytext=(4, -9),
                 textcoords="offset points",
             )
         _scale_x(axes, [cost[cell.point] for cell in priced])
         axes.set_xlabel(cost_label)
-        axes.set_ylabel(ylabel)
+        axes.set_ylabel(measure.headed)
         axes.legend()
 
     return drawn(draw), front
 
 
-def non_dominated(cells: Sequence[Cell], cost: Mapping[str, float]) -> list[Cell]:
-    """The cells that no other matches in both value and cost while beating it in one."""
+def non_dominated(cells: Sequence[Cell], cost: Mapping[str, float], sign: int = 1) -> list[Cell]:
+    """The cells that no other matches in both value and cost while beating it in one; ``sign`` as of ``Metric``."""
 
     def beats(other: Cell, cell: Cell) -> bool:
-        no_worse = other.interval.mean >= cell.interval.mean and cost[other.point] <= cost[cell.point]
-        return no_worse and (other.interval.mean > cell.interval.mean or cost[other.point] < cost[cell.point])
+        gain, saved = sign * (other.interval.mean - cell.interval.mean), cost[cell.point] - cost[other.point]
+        return min(gain, saved) >= 0 and max(gain, saved) > 0
 
     return [cell for cell in cells if not any(beats(other, cell) for other in cells)]
 
 
-def _band(axes: Axes, x: Sequence[float], cells: Sequence[Cell], colour: str, label: str | None) -> None:
-    mean = [100 * cell.interval.mean for cell in cells]
-    ends = np.array([_ends(cell) for cell in cells])
+def _band(
+    axes: Axes, x: Sequence[float], cells: Sequence[Cell], measure: Shown, colour: str, label: str | None
+) -> None:
+    factor = measure.kind.factor
+    mean = [factor * cell.interval.mean for cell in cells]
+    ends = np.array([_ends(cell, measure) for cell in cells])
     axes.plot(x, mean, "o-", color=colour, markersize=4, label=label)
     axes.fill_between(x, ends[:, 0], ends[:, 1], color=colour, alpha=0.12, linewidth=0)
     for place, cell in zip(x, cells, strict=True):
-        seeds = [100 * value for value in cell.by_seed.values()]
+        seeds = [factor * value for value in cell.by_seed.values()]
         axes.plot([place] * len(seeds), seeds, ".", color=colour, markersize=3, alpha=0.5)
 
 
-def _ends(cell: Cell) -> tuple[float, float]:
-    interval = cell.interval
+def _ends(cell: Cell, measure: Shown) -> tuple[float, float]:
+    interval, factor = cell.interval, measure.kind.factor
     if interval.low is None or interval.high is None:
-        return 100 * interval.mean, 100 * interval.mean
-    return 100 * interval.low, 100 * interval.high
+        return factor * interval.mean, factor * interval.mean
+    return factor * interval.low, factor * interval.high
 
 
 def _scale_x(axes: Axes, values: Sequence[float]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scaleback.core import units
-from scaleback.scaling.content import Content, Shown, baseline_of
+from scaleback.scaling.content import Content, baseline_of
 from scaleback.scaling.intervals import Interval, of_pairs, over_seeds
+from scaleback.scaling.metrics import Metric, Shown
 from scaleback.scaling.table import Cell
 
 
@@ -65,51 +66,36 @@ def difference(first: Cell, second: Cell) -> Interval | None:
     return of_pairs([first.by_seed[seed] for seed in shared], [second.by_seed[seed] for seed in shared])
 
 
-def accuracy(interval: Interval) -> str:
-    """``72.1 % [70.0, 74.2]``."""
-    return f"{100 * interval.mean:.1f} % {bounds(interval)}".strip()
-
-
-def bounds(interval: Interval) -> str:
-    """``[70.0, 74.2]`` in percent; empty without an interval."""
-    if interval.low is None or interval.high is None:
-        return ""
-    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def points(interval: Interval) -> str:
-    """``+3.2 points [1.0, 5.4]``."""
-    return f"{100 * interval.mean:+.1f} points {bounds(interval)}".strip()
-
-
 def _best_against_baseline(content: Content, measure: Shown) -> list[str]:
-    cells = content.cells(measure)
+    cells, kind = content.cells(measure), measure.kind
     others = [cell for cell in cells if not cell.baseline]
     if not others:
         return []
-    best, worst = (choose(others, key=lambda cell: cell.interval.mean) for choose in (max, min))
+    sign = kind.sign or 1
+    best, worst = (choose(others, key=lambda cell: sign * cell.interval.mean) for choose in (max, min))
+    first, last = ("best", "last") if kind.sign else ("highest", "lowest")
     baseline = baseline_of(best, cells)
-    text = f"{measure.label}: best is {best.point} with {accuracy(best.interval)}"
+    text = f"{measure.label}: {first} is {best.point} with {kind.level(best.interval)}"
     if baseline is None:
         said = [f"{text}."]
     else:
-        text += f"; {baseline.point} {accuracy(baseline.interval)}"
-        said = [f"{text}; {_compared(best, baseline)}."]
+        text += f"; {baseline.point} {kind.level(baseline.interval)}"
+        said = [f"{text}; {_compared(best, baseline, kind)}."]
     if worst is not best:
         gap = difference(worst, best)
-        behind = f", {points(gap)} against the best" if gap else ""
-        said.append(f"{measure.label}: last is {worst.point} with {accuracy(worst.interval)}{behind}.")
+        behind = f", {kind.change(gap)} against the {first}" if gap else ""
+        said.append(f"{measure.label}: {last} is {worst.point} with {kind.level(worst.interval)}{behind}.")
     return said
 
 
-def _compared(best: Cell, baseline: Cell) -> str:
+def _compared(best: Cell, baseline: Cell, kind: Metric) -> str:
     if best.interval.low is None or baseline.interval.low is None:
         touch = "with one seed there is no interval"
     else:
         apart = best.interval.apart_from(baseline.interval)
         touch = "the intervals do not touch" if apart else "the intervals touch"
     gap = difference(best, baseline)
-    return f"{touch}; paired difference {points(gap)}" if gap else touch
+    return f"{touch}; paired difference {kind.change(gap)}" if gap else touch
 
 
 def _convergence(content: Content) -> list[str]:
@@ -125,7 +111,7 @@ def _convergence(content: Content) -> list[str]:
             continue
         gain = of_pairs([curve[marks[-1]] for curve in seeds.values()], [curve[marks[-2]] for curve in seeds.values()])
         between = f"between {marks[-2]:,} and {marks[-1]:,} image passes of fine-tuning"
-        said.append(f"{point.capitalize()} changes by {points(gain)} {between}.")
+        said.append(f"{point.capitalize()} changes by {measure.kind.change(gain)} {between}.")
     return said
 
 

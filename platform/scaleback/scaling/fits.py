@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaleback.scaling.content import Content, Shown
+from scaleback.scaling.content import Content
 from scaleback.scaling.laws import FitError, Fitted, fit_power_law
+from scaleback.scaling.metrics import Shown
 from scaleback.scaling.table import Cell
 
 
@@ -15,7 +16,7 @@ from scaleback.scaling.table import Cell
 class StudyLaw:
     """One fit, or why there is none."""
 
-    measure: str
+    measure: Shown
     group: str
     """Values of the other axes, such as ``source.delta = 0.2``; empty without any."""
     counts: Sequence[float]
@@ -26,7 +27,7 @@ class StudyLaw:
     @property
     def title(self) -> str:
         """``finetune.accuracy@2000, source.delta = 0.2``."""
-        return f"{self.measure}, {self.group}" if self.group else self.measure
+        return f"{self.measure.label}, {self.group}" if self.group else self.measure.label
 
     def plain(self) -> dict[str, Any]:
         """As stored and printed."""
@@ -55,6 +56,8 @@ def study_laws(content: Content) -> list[StudyLaw]:
         return []
     laws = []
     for measure in content.measures:
+        if not measure.kind.has_error:
+            continue
         groups: dict[str, list[Cell]] = {}
         for cell in content.cells(measure):
             if cell.baseline or cell.searched:
@@ -67,8 +70,8 @@ def study_laws(content: Content) -> list[StudyLaw]:
 
 def _law(name: str, measure: Shown, rest: str, cells: Sequence[Cell]) -> StudyLaw:
     counts = [float(cell.values[name]) for cell in cells for _ in cell.by_seed]
-    errors = [1 - value for cell in cells for value in cell.by_seed.values()]
+    errors = [measure.kind.error(value) for cell in cells for value in cell.by_seed.values()]
     try:
-        return StudyLaw(measure.label, rest, counts, errors, fit_power_law(counts, errors), None)
+        return StudyLaw(measure, rest, counts, errors, fit_power_law(counts, errors), None)
     except FitError as error:
-        return StudyLaw(measure.label, rest, counts, errors, None, str(error))
+        return StudyLaw(measure, rest, counts, errors, None, str(error))

@@ -11,10 +11,11 @@ import numpy as np
 from markupsafe import Markup
 
 from scaleback.scaling import figures
-from scaleback.scaling.content import Content, Shown, baseline_of
-from scaleback.scaling.findings import accuracy, bounds, difference, findings, points, reached
+from scaleback.scaling.content import Content, baseline_of
+from scaleback.scaling.findings import difference, findings, reached
 from scaleback.scaling.fits import StudyLaw, study_laws
 from scaleback.scaling.intervals import of_share
+from scaleback.scaling.metrics import Metric, Shown
 from scaleback.scaling.synthetic import Arm, arms, course, exchange, images
 from scaleback.scaling.table import Cell
 
@@ -45,31 +46,31 @@ def _measure_section(content: Content, measure: Shown) -> dict[str, Any]:
     cells = content.cells(measure)
     gridded = [cell for cell in cells if not cell.baseline and not cell.searched]
     baselines = [cell for cell in cells if cell.baseline]
-    ylabel = f"{measure.label}, %"
     numeric = [name for name in content.axes if gridded and all(_is_number(cell.values[name]) for cell in gridded)]
     drawings = []
     if any(cell.synthetic_images for cell in cells):
         numeric = []  # drawn below, each kind for itself
     for name in numeric:
-        drawings.append(figures.curve(gridded, name, baselines, ylabel))
+        drawings.append(figures.curve(gridded, name, baselines, measure))
     if len(numeric) == len(content.axes) == 2:
-        drawings.append(figures.heat_map(gridded, numeric[1], numeric[0], ylabel))
+        drawings.append(figures.heat_map(gridded, numeric[1], numeric[0], measure))
     return {
         "title": measure.label,
+        "unit": ", %" if measure.kind.share else "",
         "figures": [Markup(drawing) for drawing in drawings],
-        "rows": [_table_row(cell, baseline_of(cell, cells)) for cell in cells],
+        "rows": [_table_row(cell, baseline_of(cell, cells), measure.kind) for cell in cells],
     }
 
 
-def _table_row(cell: Cell, baseline: Cell | None) -> dict[str, str]:
+def _table_row(cell: Cell, baseline: Cell | None, kind: Metric) -> dict[str, str]:
     gap = difference(cell, baseline) if baseline is not None and not cell.baseline else None
     return {
         "point": cell.point,
-        "mean": f"{100 * cell.interval.mean:.1f}",
-        "interval": bounds(cell.interval),
-        "binomial": bounds(of_share(cell.interval.mean, cell.count)) if cell.count else "",
-        "seeds": ", ".join(f"{100 * value:.1f}" for _, value in sorted(cell.by_seed.items())),
-        "difference": points(gap) if gap else "",
+        "mean": kind.number(cell.interval.mean),
+        "interval": kind.bounds(cell.interval),
+        "binomial": kind.bounds(of_share(cell.interval.mean, cell.count)) if cell.count else "",
+        "seeds": ", ".join(kind.number(value) for _, value in sorted(cell.by_seed.items())),
+        "difference": kind.change(gap) if gap else "",
         "collapsed": f"{cell.collapsed} of {len(cell.by_seed)}" if cell.collapsed else "",
     }
 
@@ -80,12 +81,12 @@ def _training_section(content: Content) -> dict[str, Any] | None:
         return None
     curves = content.table.curves(measure.evaluation, measure.metric)
     others = [cell for cell in content.cells(measure) if not cell.baseline]
-    ranked = [cell.point for cell in sorted(others, key=lambda cell: -cell.interval.mean)]
+    ranked = [cell.point for cell in sorted(others, key=lambda cell: -(measure.kind.sign or 1) * cell.interval.mean)]
     spread = np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN_CURVES - 1, len(ranked))).round().astype(int))
     shown = [*(point for point in content.baselines[:1] if point in curves), *(ranked[place] for place in spread)]
     if not shown:
         return None
-    drawing = figures.training({point: curves[point] for point in shown}, shown, content.reach)
+    drawing = figures.training({point: curves[point] for point in shown}, shown, measure, content.reach)
     return {"figure": Markup(drawing), "reach": reached(content)}
 
 
@@ -106,7 +107,7 @@ def _arm_section(arm: Arm) -> dict[str, Any]:
         )
     return {
         "title": arm.title,
-        "figure": Markup(figures.synthetic(arm.lines, f"{arm.measure}, %")),
+        "figure": Markup(figures.synthetic(arm.lines, arm.measure)),
         "rows": rows,
         "law": exchange(arm),
     }
@@ -114,13 +115,13 @@ def _arm_section(arm: Arm) -> dict[str, Any]:
 
 def _law_sections(content: Content) -> list[dict[str, Any]]:
     """One figure a measure, and a row of parameters for each law in it."""
-    by_measure: dict[str, list[StudyLaw]] = {}
+    by_measure: dict[Shown, list[StudyLaw]] = {}
     for law in study_laws(content):
         by_measure.setdefault(law.measure, []).append(law)
     return [
         {
-            "title": measure,
-            "figure": Markup(figures.laws(content.fit_field or "", laws)),
+            "title": measure.label,
+            "figure": Markup(figures.laws(content.fit_field or "", laws, measure)),
             "rows": [_law_row(law) for law in laws],
         }
         for measure, laws in by_measure.items()
@@ -143,20 +144,24 @@ def _law_row(law: StudyLaw) -> dict[str, Any]:
             )
         ],
         "explained": f"{100 * fit.explained:.0f} %",
-        "residual": f"{100 * fit.residual_std:.1f} points",
+        "residual": _residual(fit.residual_std, law.measure.kind),
         "determined": "yes" if fit.determined else "no",
     }
+
+
+def _residual(std: float, kind: Metric) -> str:
+    return f"{kind.number(std)} points" if kind.share else kind.number(std)
 
 
 def _pareto_section(content: Content) -> dict[str, Any] | None:
     measure = content.measures[0]
     cells = [cell for cell in content.cells(measure) if not cell.baseline]
-    if len({content.cost.get(cell.point) for cell in cells}) < 2:
+    if len({content.cost.get(cell.point) for cell in cells}) < 2 or not measure.kind.sign:
         return None
-    drawing, front = figures.pareto(cells, content.cost, "images for pre-training", f"{measure.label}, %")
+    drawing, front = figures.pareto(cells, content.cost, "images for pre-training", measure)
     ordered: Sequence[Cell] = sorted(front, key=lambda cell: content.cost[cell.point])
-    rows = [(cell.point, f"{content.cost[cell.point]:,.0f}", accuracy(cell.interval)) for cell in ordered]
-    return {"figure": Markup(drawing), "rows": rows}
+    rows = [(cell.point, f"{content.cost[cell.point]:,.0f}", measure.kind.level(cell.interval)) for cell in ordered]
+    return {"figure": Markup(drawing), "rows": rows, "measure": measure.label}
 
 
 def _is_number(value: Any) -> bool:

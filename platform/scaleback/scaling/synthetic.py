@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scaleback.scaling.content import Content, Shown, baseline_of
+from scaleback.scaling.content import Content, baseline_of
 from scaleback.scaling.equal_error import EqualError, equal_error
 from scaleback.scaling.exchange import Exchange, Run, fit_exchange
-from scaleback.scaling.findings import accuracy, difference, points
+from scaleback.scaling.findings import difference
 from scaleback.scaling.intervals import Interval
 from scaleback.scaling.laws import FitError
+from scaleback.scaling.metrics import Shown
 from scaleback.scaling.table import Cell
 
 
@@ -29,7 +30,7 @@ class Line:
 class Arm:
     """One kind of synthetic images: its lines, the law through them, and what each cell is worth without a law."""
 
-    measure: str
+    measure: Shown
     name: str
     lines: Sequence[Line]
     law: Exchange | None
@@ -41,7 +42,7 @@ class Arm:
     @property
     def title(self) -> str:
         """``classifier.accuracy, target.synthetic.role = added``."""
-        return f"{self.measure}, {self.name}" if self.name else self.measure
+        return f"{self.measure.label}, {self.name}" if self.name else self.measure.label
 
 
 def arms(content: Content) -> list[Arm]:
@@ -55,13 +56,14 @@ def arms(content: Content) -> list[Arm]:
 
 def course(arm: Arm) -> list[str]:
     """A sentence a line: its end beside real images alone, and how it got there."""
-    sentences = []
+    sentences, kind = [], arm.measure.kind
     for line in arm.lines:
         last = line.cells[-1]
-        text = f"{arm.measure}: {last.synthetic_images:,} synthetic images, {line.label}: {accuracy(last.interval)}"
+        of = f"{last.synthetic_images:,} synthetic images, {line.label}"
+        text = f"{arm.measure.label}: {of}: {kind.level(last.interval)}"
         gap = difference(last, line.baseline) if line.baseline is not None else None
         if gap is not None and line.baseline is not None:
-            text += f", {points(gap)} against {line.baseline.point}"
+            text += f", {kind.change(gap)} against {line.baseline.point}"
         sentences.append(f"{text}; {_steps(line)}.")
     return sentences
 
@@ -111,7 +113,7 @@ def _arm(content: Content, measure: Shown, name: str, cells: Sequence[Cell], alo
         except FitError as error:
             refused = str(error)
     worth = [(cell, _worth(cell, alone)) for line in lines for cell in line.cells]
-    return Arm(measure=measure.label, name=name, lines=lines, law=law, refused=refused, worth=worth)
+    return Arm(measure=measure, name=name, lines=lines, law=law, refused=refused, worth=worth)
 
 
 def _worth(cell: Cell, alone: Sequence[Cell]) -> EqualError | None:

@@ -15,7 +15,7 @@ import scaleback
 from scaleback.core.plain import to_yaml
 from scaleback.core.store import Store
 from scaleback.pretrain.spec import Pretrain
-from scaleback.scaling.content import Content, RunLine, Sheet, Shown
+from scaleback.scaling.content import Content, RunLine, Sheet
 from scaleback.scaling.figures import contact_sheet
 from scaleback.sources.population import Population, Stream, load_images, missing_blocks
 from scaleback.study.axes import Cases, Grid
@@ -49,15 +49,7 @@ def gather(study: Study, store: Store) -> Content:
         name=study.name,
         purpose=study.purpose,
         axes=[grid.field for grid in study.grids],
-        measures=[
-            Shown(
-                label=measure.label,
-                evaluation=measure.evaluation,
-                metric=measure.metric,
-                images_seen=measure.images_seen,
-            )
-            for measure in study.measures
-        ],
+        measures=study.shown,
         reach=study.reach,
         fit_field=study.fit.field if study.fit else None,
         table=table_of(found),

@@ -10,9 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from scaleback.core.errors import Refusal, SpecError, refusal
+from scaleback.core.errors import Refusal, SpecError, refusal, unknown
 from scaleback.core.spec import Plain, Spec
 from scaleback.evaluations import EVALUATIONS
+from scaleback.scaling.metrics import Shown
 from scaleback.study.axes import AnyAxis, Cases, Choice, Grid, Range, inside
 from scaleback.study.run import PRETRAINING, Run
 
@@ -36,7 +37,7 @@ class Measure(Spec):
 
 
 class Search(Spec):
-    """How searched axes are searched. Accuracy goes up; with ``fewest`` that field goes down at the same time."""
+    """How searched axes are searched: for a better first measure and, with ``fewest``, for less of that field too."""
 
     sampler: Literal["tpe", "random", "gp", "nsga2", "qmc"] = "tpe"
     trials: int = Field(ge=1)
@@ -78,7 +79,7 @@ class Study(Spec):
     baseline: bool = True
     """Also run every seed without pre-training; where the base has none, without synthetic images."""
     measures: Annotated[tuple[Measure, ...], Field(min_length=1)]
-    """What the report shows; the first is what a search maximises and a fit fits."""
+    """What the report shows; the first is what a search makes better."""
     reach: float | None = Field(None, gt=0, lt=1)
     """An accuracy: the report says how many image passes of fine-tuning each start needs to reach it."""
     search: Search | None = None
@@ -143,7 +144,7 @@ class Study(Spec):
 
     def _check_measures(self) -> None:
         kinds = {evaluation.short: evaluation for evaluation in self.base.evaluations}
-        for measure in self.measures:
+        for place, measure in enumerate(self.measures):
             if measure.evaluation not in EVALUATIONS:
                 raise Refusal(
                     "measures", refusal(f"must name an evaluation of {', '.join(EVALUATIONS)}", measure.evaluation)
@@ -152,13 +153,36 @@ class Study(Spec):
                 raise Refusal(
                     "measures", refusal(f"must name an evaluation of the run: {', '.join(kinds)}", measure.evaluation)
                 )
-            marks = getattr(kinds[measure.evaluation], "marks_images", ())
-            if measure.images_seen is not None and measure.images_seen not in marks:
-                raise Refusal("measures", refusal(f"images_seen must be one of the marks {marks}", measure.images_seen))
+            found = kinds[measure.evaluation].metrics()
+            marks = [images for name, images in found if name == measure.metric]
+            if not marks:
+                raise Refusal(
+                    f"measures.{place}.metric", unknown("metric", measure.metric, {name for name, _ in found})
+                )
+            if measure.images_seen not in marks:
+                rule = "must be left out" if marks == [None] else f"must be one of {', '.join(map(str, marks))}"
+                raise Refusal(f"measures.{place}.images_seen", refusal(rule, measure.images_seen))
+        if self.search is not None and not self.shown[0].kind.sign:
+            raise Refusal("measures", refusal("must begin with one that is better high or low", self.shown[0].label))
 
     @property
     def short(self) -> str:
         return self.name
+
+    @property
+    def shown(self) -> tuple[Shown, ...]:
+        """The measures, and how their numbers are read."""
+        found = {evaluation.short: evaluation.metrics() for evaluation in self.base.evaluations}
+        return tuple(
+            Shown(
+                label=measure.label,
+                evaluation=measure.evaluation,
+                metric=measure.metric,
+                images_seen=measure.images_seen,
+                kind=found[measure.evaluation][measure.metric, measure.images_seen],
+            )
+            for measure in self.measures
+        )
 
     @property
     def search_fingerprint(self) -> str:
