@@ -23,7 +23,7 @@ def error(images, seed):
     return 0.05 + 2 * images**-0.5 + 0.002 * (seed - 1)
 
 
-def row(values, seed, value, real, synthetic):
+def row(values, seed, value, real, synthetic, metric="accuracy"):
     baseline = synthetic == 0
     label = " ".join(["real images alone"] * baseline + [f"{name}={one}" for name, one in values.items()])
     return Row(
@@ -34,7 +34,7 @@ def row(values, seed, value, real, synthetic):
         seed=seed,
         run="f" * 64,
         evaluation="classifier",
-        metric="accuracy",
+        metric=metric,
         value=value,
         images_seen=None,
         count=1_000,

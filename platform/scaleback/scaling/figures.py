@@ -18,6 +18,7 @@ from scaleback.core import units
 from scaleback.scaling.fits import StudyLaw
 from scaleback.scaling.intervals import over_seeds
 from scaleback.scaling.metrics import Shown
+from scaleback.scaling.robustness import Shift, fitted_line, foretold
 from scaleback.scaling.synthetic import Line
 from scaleback.scaling.table import Cell
 
@@ -95,6 +96,27 @@ def synthetic(lines: Sequence[Line], measure: Shown) -> str:
         axes.set_ylabel(measure.headed)
         if len(lines) > 1:
             axes.legend()
+
+    return drawn(draw)
+
+
+def robustness(shift: Shift) -> str:
+    """Accuracy under a shift against accuracy without: baselines, the line through their logits, and the points."""
+    factor = shift.measure.kind.factor
+
+    def draw(axes: Axes) -> None:
+        plain, shifted = np.array(shift.baselines).reshape(-1, 2).T
+        axes.plot(factor * plain, factor * shifted, ".", color=BASELINE_COLOUR, label="baselines, each seed")
+        if shift.slope is not None:
+            ends = np.linspace(plain.min(), plain.max(), 50)
+            of_line = fitted_line(plain, shifted)
+            axes.plot(factor * ends, [factor * foretold(of_line, one) for one in ends], "--", color=BASELINE_COLOUR)
+        means = [(one.plain.mean, one.cell.interval.mean) for one in shift.points]
+        if means:
+            axes.plot(*factor * np.array(means).T, "o", color=COLOURS[0], markersize=4, label="points, mean over seeds")
+        axes.set_xlabel(shift.measure.kind.headed("accuracy"))
+        axes.set_ylabel(shift.measure.headed)
+        axes.legend()
 
     return drawn(draw)
 

@@ -16,6 +16,7 @@ from scaleback.scaling.findings import difference, findings, reached
 from scaleback.scaling.fits import StudyLaw, study_laws
 from scaleback.scaling.intervals import of_share
 from scaleback.scaling.metrics import Metric, Shown
+from scaleback.scaling.robustness import Shift, robust, shifts
 from scaleback.scaling.synthetic import Arm, arms, course, exchange, images
 from scaleback.scaling.table import Cell
 
@@ -25,17 +26,22 @@ SHOWN_CURVES = 5
 
 def render_report(content: Content) -> str:
     """The HTML."""
-    synthetic = arms(content)
+    synthetic, shifted = arms(content), shifts(content)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("scaleback.scaling", ""), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("report.html.j2").render(
         csp=CSP,
         content=content,
-        findings=[*findings(content), *(sentence for arm in synthetic for sentence in (*course(arm), exchange(arm)))],
+        findings=[
+            *findings(content),
+            *(sentence for arm in synthetic for sentence in (*course(arm), exchange(arm))),
+            *(sentence for shift in shifted for sentence in robust(shift)),
+        ],
         sections=[_measure_section(content, measure) for measure in content.measures],
         training=_training_section(content),
         arms=[_arm_section(arm) for arm in synthetic],
+        shifts=[_shift_section(shift) for shift in shifted],
         laws=_law_sections(content),
         pareto=_pareto_section(content),
         sheets=[{"title": sheet.title, "data": base64.b64encode(sheet.png).decode()} for sheet in content.sheets],
@@ -111,6 +117,22 @@ def _arm_section(arm: Arm) -> dict[str, Any]:
         "rows": rows,
         "law": exchange(arm),
     }
+
+
+def _shift_section(shift: Shift) -> dict[str, Any]:
+    """A figure, and how far every point is from the line."""
+    kind = shift.measure.kind
+    rows = [
+        {
+            "point": one.cell.point,
+            "plain": kind.level(one.plain),
+            "shifted": kind.level(one.cell.interval),
+            "gain": one.refused if one.gain is None else kind.change(one.gain),
+        }
+        for one in shift.points
+    ]
+    slope = None if shift.slope is None else str(shift.slope)
+    return {"title": shift.measure.label, "figure": Markup(figures.robustness(shift)), "slope": slope, "rows": rows}
 
 
 def _law_sections(content: Content) -> list[dict[str, Any]]:
