@@ -6,7 +6,8 @@ from scaleback.cluster import runtime
 from scaleback.cluster.placement import Placement
 from scaleback.study.study import Study
 
-PLACEMENT = Placement(cpus=2, checkpoint_every_s=0.0)
+# The GPU is declared, not there: sources that want one are drawn by actors, which find none and draw on a processor.
+PLACEMENT = Placement(cpus=2, gpus=1, checkpoint_every_s=0.0)
 
 RECIPE = {"preset": "small", "budget_images": 640, "warmup_images": 64}
 STUDY = {

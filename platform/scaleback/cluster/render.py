@@ -29,9 +29,10 @@ def render(
 ) -> dict[str, Exception]:
     """Make the missing blocks of these populations; returns what failed, by address, and records it there.
 
-    Blocks are made by tasks, not actors: they hold no state worth keeping, and one whose process dies is run again,
-    for the blocks it had not finished. A block that another process is making is waited for, not made twice. One
-    population that cannot be drawn stops no other. A task of populations that want a GPU gets one, if the cluster has.
+    Blocks are made by tasks; one whose process dies is run again, for the blocks it had not finished. Populations that
+    want a GPU get one if the cluster has, and are made by actors there: Ray ends the process of a task with a GPU after
+    each, which would load the generator anew for every block. A block that another process is making is waited for, not
+    made twice. One population that cannot be drawn stops no other.
     """
     most: dict[str, tuple[Population, int]] = {}
     for population, images in wanted:  # several may want the same one
@@ -56,7 +57,7 @@ def render(
     progress(0, total)
     for wants_gpu, share in by_gpu.items():
         places = int(resources.get("GPU" if wants_gpu else "CPU", 1))
-        for row in _rows(store, guided_tasks(share, places), wants_gpu):
+        for row in _rows(store, guided_tasks(share, places), places if wants_gpu else 0):
             if row["failed"]:
                 failed[row["address"]] = RunError(row["failed"])
             done += int(row["images"])
@@ -82,8 +83,8 @@ def guided_tasks(blocks: Sequence[Work], places: int) -> list[list[Work]]:
     return tasks
 
 
-def _rows(store: Store, tasks: Sequence[Sequence[Work]], wants_gpu: bool) -> Iterator[dict[str, Any]]:
-    """One row for each block that is done."""
+def _rows(store: Store, tasks: Sequence[Sequence[Work]], gpus: int) -> Iterator[dict[str, Any]]:
+    """One row for each block that is done; made by actors on so many GPUs, by tasks if on none."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -94,12 +95,18 @@ def _rows(store: Store, tasks: Sequence[Sequence[Work]], wants_gpu: bool) -> Ite
         for task in tasks
     ]
     data = ray.data.from_items(items, override_num_blocks=len(items))
-    made = data.flat_map(_RenderBlocks(store), num_cpus=1, num_gpus=1 if wants_gpu else None)
+    if gpus:
+        pool = ray.data.ActorPoolStrategy(
+            min_size=1, initial_size=min(gpus, len(tasks)), max_size=len(tasks), max_tasks_in_flight_per_actor=2
+        )
+        made = data.flat_map(_RenderBlocks, fn_constructor_args=(store,), compute=pool, num_cpus=1, num_gpus=1)
+    else:
+        made = data.flat_map(_RenderBlocks(store), num_cpus=1)
     yield from made.iter_rows()
 
 
 class _RenderBlocks:
-    """The function that a Ray Data task runs."""
+    """What a task or an actor of Ray Data runs."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

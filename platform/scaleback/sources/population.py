@@ -135,10 +135,16 @@ def missing_blocks(store: Store, population: Population, images: int) -> list[Bl
     return [block for block in population.blocks(images) if population.block_address(block.number) not in held]
 
 
-@lru_cache(maxsize=8)
 def reader(population: Population, store: Store) -> Reader:
     """The opened source; kept, since what it finds out (a base system, categories) serves all its blocks."""
+    return (_generator if population.source.wants_gpu else _reader)(population, store)
+
+
+def _opened(population: Population, store: Store) -> Reader:
     return population.source.open_with(population.seed, store)
+
+
+_reader, _generator = lru_cache(maxsize=8)(_opened), lru_cache(maxsize=1)(_opened)  # a GPU has room for one
 
 
 @contextmanager
