@@ -45,6 +45,8 @@ RETRIEVED = {"kind": "retrieved", "real": LABELLED, "real_images": 400, "pool": 
 VIEW = {"crop_scale": [0.7, 1.0], "crop_ratio": [1.0, 1.0], "flip_horizontal": 0.5}
 CLASSIFIER = {
     "kind": "classifier",
+    # One of the common corruptions, for effective robustness; all of them would take ten times as long as training.
+    "corruptions": ["gaussian_noise"],
     "recipe": {
         "preset": "small",
         "budget_images": 15_000,
@@ -88,7 +90,12 @@ STUDY = Study.parse(
             {"kind": "grid", "field": "target.synthetic.multiplier", "values": [1.0, 3.0, 10.0]},
         ],
         "seeds": [0, 1, 2],
-        "measures": [{"evaluation": "classifier"}],
+        "measures": [
+            {"evaluation": "classifier"},
+            {"evaluation": "classifier", "metric": "accuracy_gaussian_noise"},
+            {"evaluation": "classifier", "metric": "log_loss"},
+            {"evaluation": "classifier", "metric": "calibration_error"},
+        ],
     }
 )
 
