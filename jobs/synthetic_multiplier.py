@@ -6,8 +6,8 @@ times as many, each shown how one real image looks and begun from it, noised thr
 is trained on real images alone, on both, and on drawn ones alone, with equal updates. The control arm retrieves images
 of the generator's own training set by likeness to the labelled ones.
 
-A second study asks whether the discrepancy term does what it says, on features of a ResNet trained on other images;
-it is left out where axes are given.
+A second study asks whether the discrepancy term does what it says, on features of a ResNet trained on other images,
+as images are drawn here, and where the generator is told nothing but the class; it is left out where axes are given.
 
     python jobs/synthetic_multiplier.py
     python jobs/synthetic_multiplier.py plan
@@ -41,6 +41,8 @@ DRAWN = {
     "guidance_scale": 1.0,
     "lora_scale": 1.0,
 }
+FREE = {**DRAWN, "guidance": "none", "strength": 1.0, "guidance_scale": 2.0}
+"""Told the class only, and begun from noise."""
 RETRIEVED = {"kind": "retrieved", "real": LABELLED, "real_images": 400, "pool": SEEN, "pool_images": 20_000}
 VIEW = {"crop_scale": [0.7, 1.0], "crop_ratio": [1.0, 1.0], "flip_horizontal": 0.5}
 CLASSIFIER = {
@@ -111,10 +113,19 @@ DISCREPANCY = Study.parse(
         },
         "axes": [
             {
+                "kind": "cases",
+                "field": "shown",
+                # Beginning from a real image whose look it is shown, a generator has little left to be wrong about.
+                "cases": {
+                    "a real image": {},
+                    "the class": {"target.synthetic.source": FREE},
+                },
+            },
+            {
                 "kind": "grid",
                 "field": "target.synthetic.source.adaptation.mmd_weight",
                 "values": [0.0, 0.192, 5.0],
-            }
+            },
         ],
         "seeds": [0, 1, 2],
         "baseline": False,
