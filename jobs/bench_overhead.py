@@ -18,14 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "platform"), str(Path(__file__).resolve().parent)]
-
-from scaling_sweep import STUDY
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
 from scaleback.cluster.placement import load_placement
 from scaleback.cluster.progress import Progress
 from scaleback.cluster.search import run_study
 from scaleback.core.store import Store
+from scaleback.study.files import DEFAULT, load_study
 from scaleback.study.plan import plan_study
 from scaleback.study.study import Study
 
@@ -42,7 +41,7 @@ def bench_study(trials: int) -> Study:
     return Study.parse(
         {
             "name": "bench-overhead",
-            "base": STUDY.base.replace(changes).plain(),
+            "base": load_study(DEFAULT).base.replace(changes).plain(),
             "axes": [],
             "seeds": list(range(trials)),
             "baseline": False,

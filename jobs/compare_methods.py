@@ -17,7 +17,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
 from scaleback.cli import main
-from scaleback.study.study import Study
 
 BUDGET_FLOPS = 6e11
 METHODS = (
@@ -45,78 +44,74 @@ def supervised(**view: object) -> dict[str, object]:
     return {"preset": "idmm-small", "budget_flops": BUDGET_FLOPS, "views": [view]}
 
 
-STUDY = Study.parse(
-    {
-        "name": "compare-methods",
-        "purpose": "Which pre-training method helps most with few real images, at equal operations of the backbone, "
-        "when it sees the unlabelled images of the task itself?",
-        "base": {
-            "source": "digits",
-            "images": 797,
-            "objective": "idmm-small",
-            "recipe": {"preset": "idmm-small", "budget_flops": BUDGET_FLOPS},
-            "backbone": {
-                "model": "vit_tiny_patch16_224",
-                "image_px": 24,
-                "channels": 1,
-                "patch_px": 4,
-                "width": 64,
-                "depth": 3,
-                "heads": 4,
-                "mlp_ratio": 2.0,
-                "pool": "avg",
-            },
-            "target": {"data": "digits", "images": 100},
-            "evaluations": [
-                {"kind": "knn", "neighbours": 5},
-                "linear",
-                {
-                    "kind": "finetune",
-                    "recipe": {"preset": "small", "budget_images": 10_000},
-                    "marks_images": [2_000, 10_000],
-                },
-            ],
-            "seed": 0,
+STUDY = {
+    "name": "compare-methods",
+    "purpose": "Which pre-training method helps most with few real images, at equal operations of the backbone, "
+    "when it sees the unlabelled images of the task itself?",
+    "base": {
+        "source": "digits",
+        "images": 797,
+        "objective": "idmm-small",
+        "recipe": {"preset": "idmm-small", "budget_flops": BUDGET_FLOPS},
+        "backbone": {
+            "model": "vit_tiny_patch16_224",
+            "image_px": 24,
+            "channels": 1,
+            "patch_px": 4,
+            "width": 64,
+            "depth": 3,
+            "heads": 4,
+            "mlp_ratio": 2.0,
+            "pool": "avg",
         },
-        "axes": [
+        "target": {"data": "digits", "images": 100},
+        "evaluations": [
+            {"kind": "knn", "neighbours": 5},
+            "linear",
             {
-                "kind": "cases",
-                "field": "data",
-                "cases": {
-                    "digits": {},
-                    "fashion": {
-                        "source": "fashion_mnist",
-                        "images": 2_000,
-                        "target": {"data": "fashion_mnist", "images": 500},
-                    },
-                },
-            },
-            {
-                "kind": "cases",
-                "field": "method",
-                "cases": {
-                    **{name: case(f"{name}-small") for name in METHODS},
-                    # One step, at the end of a cosine to 0: nothing moves.
-                    "moco-v3-start": {
-                        "objective": "moco-v3-small",
-                        "recipe": {"preset": "moco-v3-small", "budget_images": 64, "warmup_images": 0},
-                    },
-                    "supervised": case("idmm-small", objective="classify", recipe=supervised()),
-                    "supervised-crops": case(
-                        "idmm-small", objective="classify", recipe=supervised(crop_scale=[0.35, 1.0])
-                    ),
-                },
+                "kind": "finetune",
+                "recipe": {"preset": "small", "budget_images": 10_000},
+                "marks_images": [2_000, 10_000],
             },
         ],
-        "seeds": [0, 1, 2],
-        "measures": [
-            {"evaluation": "knn"},
-            {"evaluation": "linear"},
-            {"evaluation": "finetune", "images_seen": 2_000},
-            {"evaluation": "finetune", "images_seen": 10_000},
-        ],
-    }
-)
+        "seed": 0,
+    },
+    "axes": [
+        {
+            "kind": "cases",
+            "field": "data",
+            "cases": {
+                "digits": {},
+                "fashion": {
+                    "source": "fashion_mnist",
+                    "images": 2_000,
+                    "target": {"data": "fashion_mnist", "images": 500},
+                },
+            },
+        },
+        {
+            "kind": "cases",
+            "field": "method",
+            "cases": {
+                **{name: case(f"{name}-small") for name in METHODS},
+                # One step, at the end of a cosine to 0: nothing moves.
+                "moco-v3-start": {
+                    "objective": "moco-v3-small",
+                    "recipe": {"preset": "moco-v3-small", "budget_images": 64, "warmup_images": 0},
+                },
+                "supervised": case("idmm-small", objective="classify", recipe=supervised()),
+                "supervised-crops": case("idmm-small", objective="classify", recipe=supervised(crop_scale=[0.35, 1.0])),
+            },
+        },
+    ],
+    "seeds": [0, 1, 2],
+    "measures": [
+        {"evaluation": "knn"},
+        {"evaluation": "linear"},
+        {"evaluation": "finetune", "images_seen": 2_000},
+        {"evaluation": "finetune", "images_seen": 10_000},
+    ],
+}
 
 if __name__ == "__main__":
     sys.exit(main(study=STUDY))

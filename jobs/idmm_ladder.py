@@ -18,7 +18,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
 from scaleback.cli import main
-from scaleback.study.study import Study
 
 GLOBAL = {"crop_scale": [0.35, 1.0], "jitter": [0.4, 0.4, 0.0, 0.0], "jitter_chance": 0.8}
 LOCAL = {**GLOBAL, "crop_scale": [0.15, 0.5]}
@@ -37,53 +36,51 @@ ADDED = {
 }
 """What each rung sets beside all that the rungs before it do."""
 
-STUDY = Study.parse(
-    {
-        "name": "idmm-ladder",
-        "purpose": "What does each ingredient of IDMM add to instance discrimination on 797 real images, at equal "
-        "operations of the backbone?",
-        "base": {
-            "source": "digits",
-            "images": 797,
-            "objective": {"kind": "classify", "labels": "index", "smoothing": 0.0},
-            "recipe": {"preset": "idmm-small", "budget_flops": 6e11, "views": [GLOBAL]},
-            "backbone": {
-                "model": "vit_tiny_patch16_224",
-                "image_px": 24,
-                "channels": 1,
-                "patch_px": 4,
-                "width": 64,
-                "depth": 3,
-                "heads": 4,
-                "mlp_ratio": 2.0,
-                "pool": "avg",
-            },
-            "target": {"data": "digits", "images": 100},
-            "evaluations": [
-                {"kind": "knn", "neighbours": 5},
-                {
-                    "kind": "finetune",
-                    "recipe": {"preset": "small", "budget_images": 10_000},
-                    "marks_images": [2_000, 10_000],
-                },
-            ],
-            "seed": 0,
+STUDY = {
+    "name": "idmm-ladder",
+    "purpose": "What does each ingredient of IDMM add to instance discrimination on 797 real images, at equal "
+    "operations of the backbone?",
+    "base": {
+        "source": "digits",
+        "images": 797,
+        "objective": {"kind": "classify", "labels": "index", "smoothing": 0.0},
+        "recipe": {"preset": "idmm-small", "budget_flops": 6e11, "views": [GLOBAL]},
+        "backbone": {
+            "model": "vit_tiny_patch16_224",
+            "image_px": 24,
+            "channels": 1,
+            "patch_px": 4,
+            "width": 64,
+            "depth": 3,
+            "heads": 4,
+            "mlp_ratio": 2.0,
+            "pool": "avg",
         },
-        "axes": [
+        "target": {"data": "digits", "images": 100},
+        "evaluations": [
+            {"kind": "knn", "neighbours": 5},
             {
-                "kind": "cases",
-                "field": "up_to",
-                "cases": dict(zip(ADDED, itertools.accumulate(ADDED.values(), operator.or_), strict=True)),
-            }
+                "kind": "finetune",
+                "recipe": {"preset": "small", "budget_images": 10_000},
+                "marks_images": [2_000, 10_000],
+            },
         ],
-        "seeds": [0, 1, 2],
-        "measures": [
-            {"evaluation": "knn"},
-            {"evaluation": "finetune", "images_seen": 2_000},
-            {"evaluation": "finetune", "images_seen": 10_000},
-        ],
-    }
-)
+        "seed": 0,
+    },
+    "axes": [
+        {
+            "kind": "cases",
+            "field": "up_to",
+            "cases": dict(zip(ADDED, itertools.accumulate(ADDED.values(), operator.or_), strict=True)),
+        }
+    ],
+    "seeds": [0, 1, 2],
+    "measures": [
+        {"evaluation": "knn"},
+        {"evaluation": "finetune", "images_seen": 2_000},
+        {"evaluation": "finetune", "images_seen": 10_000},
+    ],
+}
 
 if __name__ == "__main__":
     sys.exit(main(study=STUDY))

@@ -36,7 +36,7 @@ from scaleback.study.study import Point, Study
 MODELS, SAMPLES, CANARIES = 16, 500, 0.1
 LABELLED = {"kind": "fashion_mnist", "fold": [0, 2]}
 POOL = {"kind": "members", "real": LABELLED, "images": SAMPLES, "models": MODELS, "canaries": CANARIES}
-SEARCHED = Members.parse({**POOL, "order": 0})
+SEARCHED = {**POOL, "order": 0}
 ARMS = ("real", "drawn", "independent")
 
 
@@ -60,59 +60,57 @@ def case(arm: str, model: int) -> dict[str, object]:
     return {"target": {"data": data, "images": count, "synthetic": synthetic}, "seed": model}
 
 
-STUDY = Study.parse(
-    {
-        "name": "privacy-audit",
-        "purpose": "Do classifiers tell which images they were made from?",
-        "base": {
-            "source": LABELLED,
-            "images": 0,
-            "objective": "classify",
-            "recipe": "small",
-            "backbone": {"model": "test_resnet", "image_px": 28, "channels": 1},
-            "target": {"data": LABELLED, "images": 100},
-            "evaluations": [
-                {
-                    "kind": "confidences",
-                    "pool": SEARCHED.plain(),
-                    "smoothing": 0.0,
-                    "recipe": {
-                        "preset": "small",
-                        "budget_images": 12_000,
-                        "optimizer.lr": 3e-3,
-                        "optimizer.weight_decay": 0.0,
-                        "schedule": "cosine",
-                        "views": [{}],
-                        "ema": None,
-                    },
-                }
-            ],
-            "seed": 0,
-        },
-        "axes": [
+STUDY = {
+    "name": "privacy-audit",
+    "purpose": "Do classifiers tell which images they were made from?",
+    "base": {
+        "source": LABELLED,
+        "images": 0,
+        "objective": "classify",
+        "recipe": "small",
+        "backbone": {"model": "test_resnet", "image_px": 28, "channels": 1},
+        "target": {"data": LABELLED, "images": 100},
+        "evaluations": [
             {
-                "kind": "cases",
-                "field": "shadow",
-                "cases": {f"{arm} {model}": case(arm, model) for arm in ARMS for model in range(MODELS)},
+                "kind": "confidences",
+                "pool": SEARCHED,
+                "smoothing": 0.0,
+                "recipe": {
+                    "preset": "small",
+                    "budget_images": 12_000,
+                    "optimizer.lr": 3e-3,
+                    "optimizer.weight_decay": 0.0,
+                    "schedule": "cosine",
+                    "views": [{}],
+                    "ema": None,
+                },
             }
         ],
-        "seeds": [0],
-        "baseline": False,
-        "measures": [{"evaluation": "confidences"}],
-    }
-)
+        "seed": 0,
+    },
+    "axes": [
+        {
+            "kind": "cases",
+            "field": "shadow",
+            "cases": {f"{arm} {model}": case(arm, model) for arm in ARMS for model in range(MODELS)},
+        }
+    ],
+    "seeds": [0],
+    "baseline": False,
+    "measures": [{"evaluation": "confidences"}],
+}
 
 
 def confidences(store: Store, arm: str) -> np.ndarray:
     """(M, N) of the models of an arm, in the order of the pool."""
-    rows = []
+    rows, study = [], Study.parse(STUDY)
     for model in range(MODELS):
-        (spec,) = STUDY.run(Point(values={"shadow": f"{arm} {model}"}), 0).evaluates
+        (spec,) = study.run(Point(values={"shadow": f"{arm} {model}"}), 0).evaluates
         manifest = store.manifest(spec.address, spec)
         assert manifest is not None, "the study has run"
         rows.append(np.load(io.BytesIO(store.read(manifest, FILE)), allow_pickle=False))
     found = np.empty((MODELS, SAMPLES))
-    found[:, SEARCHED.ordered(0)] = np.stack(rows)
+    found[:, Members.parse(SEARCHED).ordered(0)] = np.stack(rows)
     return found
 
 

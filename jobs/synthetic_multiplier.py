@@ -22,7 +22,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
 from scaleback.cli import main
-from scaleback.study.study import Study
 
 LABELLED = {"kind": "fashion_mnist", "fold": [0, 2]}
 SEEN = {"kind": "fashion_mnist", "fold": [1, 2]}
@@ -47,8 +46,9 @@ RETRIEVED = {"kind": "retrieved", "real": LABELLED, "real_images": 400, "pool": 
 VIEW = {"crop_scale": [0.7, 1.0], "crop_ratio": [1.0, 1.0], "flip_horizontal": 0.5}
 CLASSIFIER = {
     "kind": "classifier",
-    # One of the common corruptions, for effective robustness; all of them would take ten times as long as training.
-    "corruptions": ["gaussian_noise"],
+    # A noise, a blur and a change of light, for effective robustness.
+    "corruptions": ["gaussian_noise", "defocus_blur", "contrast"],
+    "corrupted_images": 2_000,
     "recipe": {
         "preset": "small",
         "budget_images": 15_000,
@@ -70,70 +70,66 @@ BASE = {
     "seed": 0,
 }
 
-STUDY = Study.parse(
-    {
-        "name": "synthetic-multiplier",
-        "purpose": "What are drawn images worth beside 100 to 1,000 real ones, and what are retrieved ones?",
-        "base": BASE,
-        "axes": [
-            {
-                "kind": "cases",
-                "field": "kind",
-                "cases": {"drawn": {}, "retrieved": {"target.synthetic.source": RETRIEVED}},
-            },
-            {
-                "kind": "cases",
-                "field": "real",
-                "cases": {
-                    str(size): {"target.images": size, "target.synthetic.source.real_images": size} for size in SIZES
-                },
-            },
-            {"kind": "grid", "field": "target.synthetic.role", "values": ["added", "alone"]},
-            {"kind": "grid", "field": "target.synthetic.multiplier", "values": [1.0, 3.0, 10.0]},
-        ],
-        "seeds": [0, 1, 2],
-        "measures": [
-            {"evaluation": "classifier"},
-            {"evaluation": "classifier", "metric": "accuracy_gaussian_noise"},
-            {"evaluation": "classifier", "metric": "log_loss"},
-            {"evaluation": "classifier", "metric": "calibration_error"},
-        ],
-    }
-)
-
-DISCREPANCY = Study.parse(
-    {
-        "name": "synthetic-discrepancy",
-        "purpose": "Does the discrepancy of means in the adaptation's loss bring drawn images nearer to real ones?",
-        "base": {
-            **BASE,
-            "images": 10_000,
-            "evaluations": ["quality"],
-            "target": {"data": LABELLED, "images": 400, "synthetic": {"source": DRAWN, "multiplier": 5.0}},
+STUDY = {
+    "name": "synthetic-multiplier",
+    "purpose": "What are drawn images worth beside 100 to 1,000 real ones, and what are retrieved ones?",
+    "base": BASE,
+    "axes": [
+        {
+            "kind": "cases",
+            "field": "kind",
+            "cases": {"drawn": {}, "retrieved": {"target.synthetic.source": RETRIEVED}},
         },
-        "axes": [
-            {
-                "kind": "cases",
-                "field": "shown",
-                # Beginning from a real image whose look it is shown, a generator has little left to be wrong about.
-                "cases": {
-                    "a real image": {},
-                    "the class": {"target.synthetic.source": FREE},
-                },
+        {
+            "kind": "cases",
+            "field": "real",
+            "cases": {
+                str(size): {"target.images": size, "target.synthetic.source.real_images": size} for size in SIZES
             },
-            {
-                "kind": "grid",
-                "field": "target.synthetic.source.adaptation.mmd_weight",
-                "values": [0.0, 0.192, 5.0],
+        },
+        {"kind": "grid", "field": "target.synthetic.role", "values": ["added", "alone"]},
+        {"kind": "grid", "field": "target.synthetic.multiplier", "values": [1.0, 3.0, 10.0]},
+    ],
+    "seeds": [0, 1, 2],
+    "measures": [
+        {"evaluation": "classifier"},
+        {"evaluation": "classifier", "metric": "accuracy_corrupted"},
+        {"evaluation": "classifier", "metric": "log_loss"},
+        {"evaluation": "classifier", "metric": "calibration_error"},
+    ],
+}
+
+DISCREPANCY = {
+    "name": "synthetic-discrepancy",
+    "purpose": "Does the discrepancy of means in the adaptation's loss bring drawn images nearer to real ones?",
+    "base": {
+        **BASE,
+        "images": 10_000,
+        "evaluations": ["quality"],
+        "target": {"data": LABELLED, "images": 400, "synthetic": {"source": DRAWN, "multiplier": 5.0}},
+    },
+    "axes": [
+        {
+            "kind": "cases",
+            "field": "shown",
+            # Beginning from a real image whose look it is shown, a generator has little left to be wrong about.
+            "cases": {
+                "a real image": {},
+                "the class": {"target.synthetic.source": FREE},
             },
-        ],
-        "seeds": [0, 1, 2],
-        "baseline": False,
-        "measures": [
-            {"evaluation": "quality", "metric": metric} for metric in ("mmd2", "mmd2_linear", "frechet", "recognised")
-        ],
-    }
-)
+        },
+        {
+            "kind": "grid",
+            "field": "target.synthetic.source.adaptation.mmd_weight",
+            "values": [0.0, 0.192, 5.0],
+        },
+    ],
+    "seeds": [0, 1, 2],
+    "baseline": False,
+    "measures": [
+        {"evaluation": "quality", "metric": metric} for metric in ("mmd2", "mmd2_linear", "frechet", "recognised")
+    ],
+}
 
 if __name__ == "__main__":
     failed = main(study=STUDY)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
 from scaleback.core.errors import InputError, ScalebackError, unknown
-from scaleback.core.spec import fault_lines
+from scaleback.core.spec import Spec, fault_lines
 
 OK, WRONG_INPUT, SOME_FAILED, INTERRUPTED = 0, 2, 3, 130
 STUDY_VERBS = {
@@ -33,8 +33,8 @@ VERBS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None, *, study: Any = None) -> int:
-    """Run one verb; ``study`` is the study of the job file that calls this, and its default verb is ``run``."""
+def main(arguments: Sequence[str] | None = None, *, study: Mapping[str, Any] | None = None) -> int:
+    """Run one verb; ``study`` is what the job file that calls this studies, and its default verb is ``run``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not words or words[0].startswith("-"):
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None, *, study: Any = None) -> int:
             raise InputError(unknown("verb", verb, VERBS))
         return _dispatch(verb, rest, study)
     except ValidationError as error:
-        _complain(fault_lines(error, type(study), {}))
+        _complain(fault_lines(error, Spec, {}))
         return WRONG_INPUT
     except InputError as error:
         _complain(str(error).splitlines())
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None, *, study: Any = None) -> int:
         return OK
 
 
-def _dispatch(verb: str, words: list[str], study: Any) -> int:
+def _dispatch(verb: str, words: list[str], study: Mapping[str, Any] | None) -> int:
     if verb == "show":
         from scaleback.commands.show import show
 

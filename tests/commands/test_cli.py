@@ -18,6 +18,7 @@ from PIL import Image
 
 from scaleback.cli import STUDY_VERBS, VERBS, main
 from scaleback.commands import show
+from scaleback.evaluations import EVALUATIONS
 from scaleback.sources import REAL_SOURCES, SOURCES
 from scaleback.sources.population import FILE, Population, render_block
 from scaleback.study.axes import parse_value
@@ -304,9 +305,18 @@ def test_odd_words_are_refused_in_one_line(words, desk, capsys):
 
 
 def test_a_job_file_knows_the_nearest_verb(desk, capsys):
-    (line,) = refused(["paln"], desk, capsys, study=DEFAULT)
+    (line,) = refused(["paln"], desk, capsys, study=DEFAULT.plain())
     assert line.startswith("scaleback: unknown verb, known are ")
     assert line.endswith("got 'paln'; the nearest known name is 'plan'")
+
+
+def test_a_job_whose_data_are_not_there_is_refused_in_one_line(desk, capsys):
+    knn = {"kind": "knn", "neighbours": 5}
+    confidences = {**EVALUATIONS["confidences"].example().plain(), "pool": {"kind": "fashion_mnist", "path": "nowhere"}}
+    for evaluations in ([confidences], [knn, confidences]):
+        study = {**DEFAULT.plain(), "base": {**DEFAULT.base.plain(), "evaluations": evaluations}}
+        (line,) = refused(["plan"], desk, capsys, study=study)
+        assert "nowhere/train-images-idx3-ubyte.gz: must be there; install" in line
 
 
 FEW = ["--set", "target.images=4", "--seeds", "0"]

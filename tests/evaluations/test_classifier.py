@@ -57,6 +57,17 @@ def test_scores_are_those_of_the_network_that_was_trained(tiny_vit):
     assert found["accuracy_brightness"] == found["accuracy_corrupted"] == pytest.approx(np.mean(bright))
 
 
+def test_as_many_images_are_corrupted_as_are_asked_for(tiny_vit):
+    found = by_name(SPEC.replace({"corrupted_images": 100}).score(task(tiny_vit, of=noise)))
+    given = task(tiny_vit, of=noise)
+    network = Network(given, SPEC.train(given), SPEC.recipe)
+    first = slice(0, 100)
+    few = Images(image_NHWC=given.test.image_NHWC[first], label_N=given.test.label_N[first], classes=CLASSES)
+    bright = [(network.logits(few, partial(at, one)).argmax(1) == few.label_N).mean() for one in SEVERITIES]
+    assert found["accuracy_brightness"] == pytest.approx(np.mean(bright))
+    assert found["accuracy"] == (network.logits(given.test).argmax(1) == given.test.label_N).mean()
+
+
 def test_all_corruptions_that_fit_are_tested(tiny_vit):
     found = by_name(SPEC.replace({"corruptions": ["all"]}).score(task(tiny_vit)))
     own = {name for name in found if name.startswith("accuracy_")} - {"accuracy_corrupted"}

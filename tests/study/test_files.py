@@ -12,8 +12,7 @@ DEFAULT = load_study("scaling_sweep")
 YAML = study_to_yaml(DEFAULT)
 JOB = f"""
 import yaml
-from scaleback.study.study import Study
-STUDY = Study.parse(yaml.safe_load({YAML!r}))
+STUDY = yaml.safe_load({YAML!r})
 """
 
 
@@ -74,7 +73,7 @@ def test_a_name_is_looked_up_in_the_jobs_of_the_working_directory_first(tmp_path
     assert load_study("scaling_sweep") == DEFAULT
     assert load_study("scaling-sweep") == DEFAULT  # a study's own name
     (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs" / "scaling_sweep.py").write_text(JOB + 'STUDY = STUDY.model_copy(update={"name": "mine"})')
+    (tmp_path / "jobs" / "scaling_sweep.py").write_text(JOB + 'STUDY["name"] = "mine"')
     assert load_study("scaling_sweep").name == "mine"
 
 
@@ -141,8 +140,11 @@ def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path):
 
 
 def test_a_job_without_a_study_is_refused(tmp_path):
-    (tmp_path / "job.py").write_text("STUDY = {'name': 'x'}")
-    assert refused(tmp_path / "job.py") == f"{tmp_path}/job.py: must define STUDY = Study(...); got {{'name': 'x'}}"
+    (tmp_path / "job.py").write_text("STUDY = ['name']")
+    rule = "must define STUDY, a dict of the fields of a study"
+    assert refused(tmp_path / "job.py") == f"{tmp_path}/job.py: {rule}; got ['name']"
+    (tmp_path / "job.py").write_text("")
+    assert refused(tmp_path / "job.py") == f"{tmp_path}/job.py: {rule}; got None"
 
 
 def test_a_job_whose_study_cannot_exist_is_refused_with_its_path(tmp_path):

@@ -49,7 +49,7 @@ def test_what_a_docstring_shows_can_be_planned(job, words, tmp_path, monkeypatch
     if of_fashion and not Path(FASHION_FOLDER).is_dir():
         pytest.skip("the authors' files of Fashion-MNIST are not on this machine")
     monkeypatch.chdir(tmp_path)
-    assert main(words if words[:1] == ["plan"] else ["plan", *words], study=load_study(job)) == 0
+    assert main(words if words[:1] == ["plan"] else ["plan", *words], study=load_study(job).plain()) == 0
     said = capsys.readouterr()
     assert " runs, 0 done, 0 failed" in said.out
     assert said.err == ""

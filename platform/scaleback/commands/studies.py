@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ OWN_DATA_PX = 64
 """Size that images given by a path are cut to; ``--set target.data.size_px`` sets another."""
 
 
-def chosen(options: Namespace, study: Study | None) -> Study:
+def chosen(options: Namespace, fields_of: Mapping[str, Any] | None) -> Study:
     """The study named on the command line, with its changes.
 
     With a search, the study's own exhaustive axes are left out unless ``--axis`` names them: they would multiply it.
     """
-    if study is None:
+    if fields_of is None:
         study = load_study(DEFAULT if options.study is None else options.study)
+    else:
+        study = Study.parse(fields_of)
     fields: dict[str, Plain] = {}
     if options.seeds is not None:
         fields["seeds"] = _seeds(options.seeds)

@@ -208,9 +208,12 @@ def _tuples(value: object) -> object:
 
 def fault_lines(error: ValidationError, cls: type[BaseModel], data: object, at: str = "") -> list[str]:
     """One line per fault: dotted path, rule, value, nearest known name."""
-    lines = []
-    for fault in error.errors(include_url=False):
-        path, parent = _locate(cls, data, fault["loc"])
+    lines, faults = [], error.errors(include_url=False)
+    for fault in faults:
+        loc = fault["loc"]
+        if fault["type"] == "too_short" and any(loc == one["loc"][: len(loc)] for one in faults if one is not fault):
+            continue  # an item that is refused is not there to be counted
+        path, parent = _locate(cls, data, loc)
         reason = fault.get("ctx", {}).get("error")
         if isinstance(reason, Refusal) and reason.field:
             path = [*path, reason.field]

@@ -49,6 +49,8 @@ class Classifier(TrainedEvaluation):
     kind: Literal["classifier"] = "classifier"
     corruptions: tuple[str, ...] = ()
     """Common corruptions (Hendrycks and Dietterich, 2019), each at all severities; ``all`` for those that fit."""
+    corrupted_images: int | None = Field(None, ge=1)
+    """Test images that are corrupted, the first of them, balanced over classes; None for all."""
     shifts: tuple[Shift, ...] = ()
 
     @model_validator(mode="after")
@@ -108,7 +110,8 @@ class Classifier(TrainedEvaluation):
         names = [
             name for name in CORRUPTIONS if name in fit and (name in self.corruptions or "all" in self.corruptions)
         ]
-        found = []
+        found, few = [], slice(self.corrupted_images)
+        test = Images(image_NHWC=test.image_NHWC[few], label_N=test.label_N[few], classes=test.classes)
         for name in names:
             shares = [
                 accuracy(network.logits(test, partial(_at, name, severity)), test.label_N) for severity in SEVERITIES

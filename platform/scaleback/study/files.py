@@ -1,4 +1,4 @@
-"""Studies as files: Python with a ``STUDY``, or the same thing as YAML."""
+"""Studies as files: Python with the fields of a ``STUDY``, or the same thing as YAML."""
 
 from __future__ import annotations
 
@@ -116,6 +116,9 @@ def _python(path: Path) -> Study:
     except (SyntaxError, ImportError) as error:
         raise SpecError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from None
     study = names.get("STUDY")
-    if not isinstance(study, Study):
-        raise SpecError(f"{path}: must define STUDY = Study(...); got {short(study)}")
-    return study
+    if not isinstance(study, dict):
+        raise SpecError(f"{path}: must define STUDY, a dict of the fields of a study; got {short(study)}")
+    try:
+        return Study.parse(study)
+    except SpecError as error:
+        raise SpecError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
