@@ -312,7 +312,8 @@ def test_a_job_file_knows_the_nearest_verb(desk, capsys):
 
 def test_a_job_whose_data_are_not_there_is_refused_in_one_line(desk, capsys):
     knn = {"kind": "knn", "neighbours": 5}
-    confidences = {**EVALUATIONS["confidences"].example().plain(), "pool": {"kind": "fashion_mnist", "path": "nowhere"}}
+    pool = {"kind": "members", "real": {"kind": "fashion_mnist", "path": "nowhere"}, "images": 100, "models": 4}
+    confidences = {**EVALUATIONS["confidences"].example().plain(), "pool": pool}
     for evaluations in ([confidences], [knn, confidences]):
         study = {**DEFAULT.plain(), "base": {**DEFAULT.base.plain(), "evaluations": evaluations}}
         (line,) = refused(["plan"], desk, capsys, study=study)
