@@ -92,7 +92,7 @@ def opened(spec: Diffusion, seed: int, store: Store, class_names: Sequence[str])
             load_trained(diffuser, store, stage)
         elif isinstance(stage, Adapted):
             load_adapted(diffuser, store, stage, spec.lora_scale)
-    diffuser.unet.to(memory_format=torch.channels_last)  # a quarter faster
+    diffuser.unet.to(memory_format=torch.channels_last)  # a third faster on a processor
     return diffuser.eval()
 
 
