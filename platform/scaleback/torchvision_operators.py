@@ -14,23 +14,28 @@ _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _declared: list[Any] = []  # torch drops the declarations when the Library object dies
 
 
-def declare() -> None:
-    """Declare the missing operators; call before the first import of timm or torchvision in a process."""
+def declare() -> bool:
+    """Declare the operators if they are missing; call before the first import of timm or torchvision in a process.
+
+    Returns:
+        Whether they are declared by this, in this process.
+    """
     import importlib.util
 
     import torch
 
     if _declared or hasattr(torch.ops.torchvision, "nms"):
-        return
+        return bool(_declared)
     spec = importlib.util.find_spec("torchvision")
     if spec is None:
-        return  # timm will say so
+        return False  # timm will say so
     if _compiled_operators_load(spec):
-        return
+        return False
     library = torch.library.Library("torchvision", "DEF")
     library.define(f"nms{_SIGNATURE}")
     library.define(f"qnms{_SIGNATURE}")
     _declared.append(library)
+    return True
 
 
 def _compiled_operators_load(spec: Any) -> bool:

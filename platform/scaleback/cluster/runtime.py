@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 IDLE_WORKER_S = 600
 """A worker that has imported torch is kept this long. Ray's own limit is one second once there are more processes than
 cores, and then every stage pays the import again (2 to 5 s)."""
+REACH_S = 10.0
+"""How long a cluster may take to answer at all."""
 ENVIRONMENT = {
     # Read by Ray when it is imported, so they are set before.
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -48,8 +51,9 @@ def cluster(placement: Placement) -> Iterator[None]:
         yield
         return
     try:
+        _refuse_silence(placement.address)
         _start(placement)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())[:200]
         raise PlacementError(
             f"placement.address: cannot reach a Ray cluster at {placement.address!r} ({text})"
@@ -68,6 +72,14 @@ def prepare_environment(placement: Placement) -> None:
     if placement.address == "local" and not in_job():
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1_000 * IDLE_WORKER_S))
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
+
+
+def _refuse_silence(address: str) -> None:
+    """Raise OSError if nothing listens at HOST:PORT: Ray itself waits for a minute, and then ends the process."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        with socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), REACH_S):
+            pass
 
 
 def _start(placement: Placement) -> None:

@@ -135,6 +135,12 @@ class Store:
             elif kind == arrow_fs.FileType.File:
                 self._fs.delete_file(path)
 
+    def modified(self, name: str) -> float | None:
+        """When a file was written, in seconds since 1970 by the storage's clock; None if it does not say."""
+        with self._told(name, "cannot be looked at"):
+            stamp = self._fs.get_file_info(self.path(name)).mtime_ns
+        return None if stamp is None else stamp / 1e9
+
     def files(self, folder: str) -> list[str]:
         """Names of all files below ``folder``, sorted, at any depth: one listing."""
         selector = arrow_fs.FileSelector(self.path(folder), recursive=True, allow_not_found=True)
