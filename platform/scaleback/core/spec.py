@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, Self, TypeAlias, TypeVar, Union, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +20,8 @@ from scaleback.core.errors import Refusal, SpecError, one_line, short, unknown
 Plain: TypeAlias = "None | bool | int | float | str | list[Plain] | dict[str, Plain]"
 S = TypeVar("S", bound="Spec")
 
+REQUIRED = object()
+"""In place of the default of a field that has none."""
 NAME_HEX = 10
 """Hex digits of the fingerprint in a name: 40 bits, so a million artifacts collide with probability 0.4, and a
 collision is noticed, because the whole spec lies beside the artifact and is compared."""
@@ -49,14 +51,18 @@ class Spec(BaseModel):
         Fields that are ``beside`` it are left out.
         """
         fields: dict[str, Plain] = {"revision": self.revision} if self.revision != 1 else {}
-        for name, info in type(self).model_fields.items():
+        for name, default in _defaults(type(self)).items():
             value = getattr(self, name)
-            default = info.get_default(call_default_factory=True)
             if name in self.beside:
                 continue
-            if name == "kind" or info.is_required() or value != default or _revised(value):
-                fields[name] = _plain(value, lambda spec: spec.canonical())  # its own, which may say less
+            if name == "kind" or default is REQUIRED or value != default or _revised(value):
+                fields[name] = _plain(value, lambda spec: spec._identity)
         return fields
+
+    @cached_property
+    def _identity(self) -> dict[str, Plain]:
+        """The canonical form, made once: runs of a study share most of their members. Not to be changed."""
+        return self.canonical()
 
     def plain(self) -> dict[str, Plain]:
         """Every field as numbers, strings, lists and mappings: what is stored, shown, and parsed back."""
@@ -72,7 +78,7 @@ class Spec(BaseModel):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON, 64 hex digits."""
-        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        text = json.dumps(self._identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -103,7 +109,9 @@ class Spec(BaseModel):
 
         Setting a member with kinds to a bare name, or its ``kind`` to another one, starts that member afresh.
         """
-        plain = self.plain()
+        touched = {path.partition(".")[0] for path in changes}
+        plain: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        plain |= {name: _plain(plain[name], Spec.plain) for name in touched & plain.keys()}
         for path, value in changes.items():
             assign(plain, path, value)
         return type(self).parse(plain)
@@ -173,6 +181,15 @@ def _index(node: list[Any], part: str, path: str) -> int:
     if part.isdecimal() and int(part) < len(node):
         return int(part)
     raise SpecError(f"{path}: " + unknown("member", part, [str(kind) for kind in kinds]))
+
+
+@cache
+def _defaults(cls: type[Spec]) -> dict[str, Any]:
+    """Each field's default; pydantic copies it at every question."""
+    fields = cls.model_fields.items()
+    return {
+        name: REQUIRED if info.is_required() else info.get_default(call_default_factory=True) for name, info in fields
+    }
 
 
 def _revised(value: object) -> bool:
