@@ -5,16 +5,19 @@ import json
 import numpy as np
 import pytest
 
+import scaleback.cluster.learn
 from scaleback.adapt.run import learn
 from scaleback.cluster.group import train_in_group
+from scaleback.cluster.learn import learn_all
 from scaleback.cluster.progress import Progress
+from scaleback.cluster.render import render
 from scaleback.cluster.search import run_study
 from scaleback.cluster.stages import complete
 from scaleback.core.store import Store
 from scaleback.evaluations.run import SCORES, run_evaluate
 from scaleback.pretrain.run import CURVE
 from scaleback.pretrain.world import World
-from scaleback.sources.diffusing.opened import LORA, PARTS, WEIGHTS
+from scaleback.sources.diffusing.opened import JUDGE, LORA, PARTS, WEIGHTS
 from scaleback.sources.diffusion import Diffusion
 from scaleback.sources.named import Digits
 from scaleback.sources.population import Population, load_images, missing_blocks, render_block
@@ -108,3 +111,28 @@ def test_a_study_learns_first_and_a_generator_that_fails_stops_no_other(run, tin
     assert outcome.started == 3
     found = {run.point.label: run.done for run in plan_study(study, store).runs}
     assert found == {"real images alone": True, f"{field}=0.001": True, f"{field}=1e+30": False}
+
+
+def test_a_judge_learns_beside_the_generator_and_steers_as_without_ray(run, placement, tmp_path, monkeypatch):
+    recipe = {"preset": "small", "budget_images": 200, "warmup_images": 0}
+    run = run.replace({"target.synthetic.source.steering": {"scale": 2.0, "recipe": recipe}})
+    trained, adapted, judged = run.learnt
+    waves = []
+
+    def seen(store, wanted, **given):
+        waves.append([population for population, _ in wanted])
+        return render(store, wanted, **given)
+
+    monkeypatch.setattr(scaleback.cluster.learn, "render", seen)
+    ours, theirs = Store(tmp_path / "ray"), Store(tmp_path / "alone")
+    learn_all([run], ours, placement, Progress(quiet=True), retry=False)
+    assert waves == [[trained.population, judged.population], [adapted.population]]
+    complete(run, ours, placement, lambda row: waves.append(row["stage"]))
+    assert set(waves[2:]) == {"evaluate"}
+    source = run.target.synthetic.source
+    learn(source, run.seed, theirs)
+    weights = [store.read(store.manifest(judged.address, judged), JUDGE) for store in (ours, theirs)]
+    assert weights[0] == weights[1]
+    drawn = load_images(ours, Population.of(source, run.seed), MADE)
+    alone = source.open_with(run.seed, theirs)(np.arange(MADE))
+    assert (drawn.image_NHWC == alone.image_BHWC).all()

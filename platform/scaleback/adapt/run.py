@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save as save_tensors
 
 import scaleback.sources.diffusing
+from scaleback.adapt.judge import judge_training
 from scaleback.adapt.learner import AdaptingLearner, DenoisingLearner
 from scaleback.core import seeds
 from scaleback.core.store import Manifest, Store
@@ -27,10 +28,10 @@ from scaleback.recipes.optimizers import AdamW
 from scaleback.sources.base import Source
 from scaleback.sources.diffusing.captions import captions
 from scaleback.sources.diffusing.lora import lora_file
-from scaleback.sources.diffusing.opened import CAPTIONS, LORA, PARTS, WEIGHTS, load_trained, subject_of
+from scaleback.sources.diffusing.opened import CAPTIONS, JUDGE, LORA, PARTS, WEIGHTS, load_trained, subject_of
 from scaleback.sources.diffusing.reader import guide_of
 from scaleback.sources.generators import Schedule
-from scaleback.sources.learnt import Adapted, Captioned, Learnt, Trained
+from scaleback.sources.learnt import Adapted, Captioned, Judged, Learnt, Trained
 from scaleback.sources.population import Images, class_names, load_images, missing_blocks, render_block
 
 SHIPPED = Path(scaleback.sources.diffusing.__file__).parent / "weights"
@@ -45,7 +46,9 @@ def run_learning(
     checkpoint_every_s: float = 60.0,
     report: Callable[[Row], None] = lambda row: None,
 ) -> Manifest | None:
-    """Make and publish ``generator/<slug>``, ``captions/<slug>`` or ``adapt/<slug>``. Only worker 0 gets it back.
+    """Make and publish ``generator/<slug>``, ``captions/<slug>``, ``adapt/<slug>`` or ``judge/<slug>``.
+
+    Only worker 0 gets it back.
 
     Weights of a generator that comes with the package are published as they are.
 
@@ -112,7 +115,9 @@ def learn(
                 run_learning(stage, store, World(device=device), report=partial(report, stage))
 
 
-def _training(spec: Trained | Adapted, images: Images, store: Store, device: torch.device) -> Training:
+def _training(spec: Trained | Adapted | Judged, images: Images, store: Store, device: torch.device) -> Training:
+    if isinstance(spec, Judged):
+        return judge_training(spec, images)
     learner: DenoisingLearner
     subject = subject_of(spec.generator, spec.population, spec.images, class_names(store, spec.population), store)
     if isinstance(spec, Trained):
@@ -157,7 +162,9 @@ def _recipe(schedule: Schedule) -> Recipe:
     )
 
 
-def _files(spec: Trained | Adapted, state: TrainState) -> dict[str, bytes]:
+def _files(spec: Trained | Adapted | Judged, state: TrainState) -> dict[str, bytes]:
+    if isinstance(spec, Judged):
+        return {JUDGE: save_tensors(state.weights(""))}
     weights = state.weights("diffuser.")
     if isinstance(spec, Trained):
         # Half of the bytes; a generator's weights need no more digits.

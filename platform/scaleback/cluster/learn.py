@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 
@@ -12,15 +12,15 @@ from scaleback.cluster.progress import Progress
 from scaleback.cluster.render import render
 from scaleback.cluster.stages import once
 from scaleback.core.store import Store
-from scaleback.sources.learnt import Learnt
+from scaleback.sources.learnt import Learnt, before
 from scaleback.study.run import Run
 
 
 def learn_all(runs: Iterable[Run], store: Store, placement: Placement, progress: Progress, *, retry: bool) -> None:
     """Do all that the generators of these runs have not learnt yet; failures are recorded and met by their runs."""
-    waiting = _waiting([run.learnt for run in runs], store)
+    waiting = _waiting((stage for run in runs for stage in run.learnt), store)
     done, total, threads = 0, len(waiting), runtime.places(placement)
-    while ready := [stage for stage, before in waiting.values() if not before & waiting.keys()]:
+    while ready := [stage for stage, needs in waiting.values() if not needs & waiting.keys()]:
         possible = [stage for stage in ready if all(store.manifest(one) for one in waiting[stage.address][1])]
         render(store, [(stage.population, stage.images) for stage in possible], progress=progress.rendered)
         with ThreadPoolExecutor(threads) as pool:
@@ -37,13 +37,11 @@ def learn_all(runs: Iterable[Run], store: Store, placement: Placement, progress:
             del waiting[stage.address]
 
 
-def _waiting(lists: Iterable[Sequence[Learnt]], store: Store) -> dict[str, tuple[Learnt, set[str]]]:
-    """Stages to be done, by address, with the addresses that come before them."""
-    found: dict[str, tuple[Learnt, set[str]]] = {}
-    for stages in lists:
-        for place, stage in enumerate(stages):
-            if stage.address not in found and store.manifest(stage.address, stage) is None:
-                found[stage.address] = (stage, set())
-            if stage.address in found:
-                found[stage.address][1].update(one.address for one in stages[:place])
-    return found
+def _waiting(stages: Iterable[Learnt], store: Store) -> dict[str, tuple[Learnt, set[str]]]:
+    """Stages to be done, by address, with the addresses of those that they need."""
+    different = {stage.address: stage for stage in stages}
+    return {
+        address: (stage, {one.address for one in before(stage)})
+        for address, stage in different.items()
+        if store.manifest(address, stage) is None
+    }

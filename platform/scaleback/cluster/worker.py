@@ -11,7 +11,7 @@ from scaleback.cluster.placement import Placement
 from scaleback.core.store import Store
 from scaleback.evaluations.run import Evaluate, run_evaluate
 from scaleback.pretrain.spec import Pretrain
-from scaleback.sources.learnt import Adapted, Captioned, Learnt, Trained
+from scaleback.sources.learnt import Adapted, Captioned, Judged, Learnt, Trained
 
 TrainingStage: TypeAlias = Learnt | Pretrain
 Stage: TypeAlias = TrainingStage | Evaluate
@@ -19,6 +19,7 @@ VERBS: Mapping[str, type[Stage]] = {
     "generator": Trained,
     "captions": Captioned,
     "adapt": Adapted,
+    "judge": Judged,
     "pretrain": Pretrain,
     "evaluate": Evaluate,
 }

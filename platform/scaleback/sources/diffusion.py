@@ -10,11 +10,12 @@ from pydantic import Field, model_validator
 from scaleback.core.errors import Refusal, RenderError
 from scaleback.sources.base import Reader, Source, origin_of, refuse_part
 from scaleback.sources.generators import ADAPTATIONS, AnyAdaptation, AnyGenerator, Embedded
+from scaleback.sources.steering import Steering
 
 if TYPE_CHECKING:
     from scaleback.core.store import Store
     from scaleback.sources import AnySource  # a union over the registry, which lists this class too
-    from scaleback.sources.learnt import Learnt
+    from scaleback.sources.learnt import Judged, Learnt
 
 
 class Diffusion(Source):
@@ -23,6 +24,10 @@ class Diffusion(Source):
     So the first k x ``real_images`` are k copies of each, and fewer copies are a prefix of more. A copy has the label
     of its real image. An image is a function of the spec, the seed and its index, up to a unit of a pixel, which
     batches of other sizes round otherwise.
+
+    With ``steering`` it draws what a classifier of its real images is unsure of. That is a closed loop where sources
+    nest: if ``real`` is a mixture of real images and of those that another such source drew, with shared labels, the
+    classifier has learnt from both, and the next images are those that it is still unsure of.
     """
 
     kind: Literal["diffusion"] = "diffusion"
@@ -47,6 +52,8 @@ class Diffusion(Source):
     """Of classifier-free guidance; 1 is without, in half of the time."""
     lora_scale: float = Field(0.5, ge=0)
     """Strength of the adaptation when drawing."""
+    steering: Steering | None = None
+    """Towards images that a classifier of the real ones is unsure of; None to leave them as they come."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -55,6 +62,11 @@ class Diffusion(Source):
             self.generator.refuse(self.real, self.real_images, guided=self.guidance != "none")
         except Refusal as error:
             raise Refusal(f"generator.{error.field}", str(error)) from None
+        if self.steering is not None:
+            try:
+                self.steering.refuse(self.real, self.real_images)
+            except Refusal as error:
+                raise Refusal(".".join(part for part in ("steering", error.field) if part), str(error)) from None
         return self
 
     @property
@@ -88,7 +100,10 @@ class Diffusion(Source):
     def learnt(self, seed: int) -> list[Learnt]:
         own = self.own_learnt(seed)
         before = [stage for one in own for stage in one.population.source.learnt(one.population.seed)]
-        return [*self.real.learnt(self.real.population_seed(seed)), *before, *own]
+        judge = self.judge(seed)
+        judges = [judge] if judge is not None else []
+        found = [*self.real.learnt(self.real.population_seed(seed)), *before, *own, *judges]
+        return list({stage.address: stage for stage in found}.values())
 
     def own_learnt(self, seed: int) -> list[Learnt]:
         """The stages whose weights the generator has, in order."""
@@ -114,6 +129,21 @@ class Diffusion(Source):
             )
             found.append(adapted)
         return found
+
+    def judge(self, seed: int) -> Judged | None:
+        """The stage of the classifier that steers; None if none does."""
+        from scaleback.sources.learnt import Judged
+        from scaleback.sources.population import Population
+
+        if self.steering is None:
+            return None
+        return Judged(
+            backbone=self.steering.backbone(self.real),
+            recipe=self.steering.recipe,
+            population=Population.of(self.real, seed),
+            images=self.real_images,
+            seed=seed,
+        )
 
     def open(self, seed: int) -> Reader:
         raise RenderError("diffusion: needs the weights that its generator learnt; open it with a store")

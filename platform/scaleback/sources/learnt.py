@@ -1,4 +1,4 @@
-"""What a generator learnt, as an artifact: trained from nothing, told in words, or adapted to real images."""
+"""What is learnt to draw with, as an artifact: a generator, words for real images, low-rank weights, a judge."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
+from scaleback.backbones import Backbone
 from scaleback.core.spec import Spec
+from scaleback.recipes import FinetuneRecipe, Recipe
 from scaleback.sources.generators import AnyAdaptation, AnyGenerator, Embedded
 from scaleback.sources.population import Population
 
@@ -111,4 +113,51 @@ class Adapted(Spec):
         return Trained.of(self.generator) if isinstance(self.generator, Embedded) else None
 
 
-Learnt: TypeAlias = Trained | Captioned | Adapted
+class Judged(Spec):
+    """The stage whose artifact is a classifier of real images."""
+
+    backbone: Backbone
+    recipe: FinetuneRecipe
+    population: Population
+    """Of the real images."""
+    images: int = Field(ge=1)
+    """The first so many of them."""
+    seed: int
+
+    @property
+    def short(self) -> str:
+        return self.backbone.short
+
+    @property
+    def address(self) -> str:
+        """``judge/<backbone>-<hash>``."""
+        return f"judge/{self.slug}"
+
+    @property
+    def classes(self) -> int:
+        """What it tells apart."""
+        found = self.population.source.classes(self.images)
+        assert found is not None, "steering refuses unlabelled images"
+        return found
+
+    @property
+    def sized_recipe(self) -> Recipe:
+        """The recipe, its budget in image passes."""
+        return self.recipe.sized(images=self.images, flops_an_image=1)
+
+    @property
+    def budget_images(self) -> int:
+        """Image passes of its training."""
+        return self.sized_recipe.budget_images
+
+
+Learnt: TypeAlias = Trained | Captioned | Adapted | Judged
+
+
+def before(stage: Learnt) -> list[Learnt]:
+    """What a stage needs: all that its images are drawn with, and for an adaptation what is adapted and told."""
+    found = stage.population.source.learnt(stage.population.seed)
+    if isinstance(stage, Adapted):
+        captioned = stage.generator.captioned(stage.population, stage.images)
+        found += [one for one in (stage.trained, captioned) if one is not None]
+    return found

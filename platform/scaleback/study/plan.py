@@ -90,7 +90,7 @@ class Inventory:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        verbs = ("captions", "generator", "adapt", "render", "pretrain", "evaluate")
+        verbs = ("captions", "generator", "adapt", "judge", "render", "pretrain", "evaluate")
         names = [name for verb in verbs for name in store.files(verb)]
         self._held = {name.rpartition("/")[0] for name in names if name.endswith("/manifest.json")}
         self._failed = {name.rpartition("/")[0] for name in names if name.endswith(f"/{FAILURE}")}

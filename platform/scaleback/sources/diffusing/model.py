@@ -21,6 +21,8 @@ class Diffuser(nn.Module):
     """Config of a scheduler of diffusers, of any kind."""
     together: Mapping[str, int] = {"cpu": 32, "cuda": 128}
     """Images drawn at once on a kind of device."""
+    together_steered: Mapping[str, int] = {"cpu": 8, "cuda": 128}
+    """The same where a judge steers, and never fewer."""
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
         """Latents of images in [-1, 1]."""

@@ -10,14 +10,16 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from scaleback.core.store import Store
+from scaleback.sources.diffusing.judge import Judge
 from scaleback.sources.diffusing.lora import load_lora
 from scaleback.sources.diffusing.model import Diffuser
 from scaleback.sources.generator import Generator, Subject
-from scaleback.sources.learnt import Adapted, Learnt, Trained
+from scaleback.sources.learnt import Adapted, Judged, Learnt, Trained
 from scaleback.sources.population import Population
 
 WEIGHTS = "generator.safetensors"
 CAPTIONS = "captions.json"
+JUDGE = "judge.safetensors"
 LORA, PARTS = "pytorch_lora_weights.safetensors", "parts.safetensors"
 """Names of the files; that of the low-rank weights is diffusers' own."""
 
@@ -73,6 +75,17 @@ def load_adapted(diffuser: Diffuser, store: Store, stage: Adapted, scale: float)
         for name, parameter in diffuser.named_parameters():
             if name in parts:
                 parameter.copy_(parts[name])
+
+
+def load_judge(store: Store, stage: Judged) -> Judge:
+    """The classifier that steers, as it is asked.
+
+    Raises:
+        IntegrityError: its weights are damaged.
+    """
+    judge = Judge(stage)
+    judge.load_state_dict(load_tensors(_read(store, stage, JUDGE)))
+    return judge.eval().requires_grad_(False)
 
 
 def _read(store: Store, stage: Learnt, file: str) -> bytes:

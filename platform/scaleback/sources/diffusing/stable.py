@@ -48,6 +48,7 @@ class StableDiffuser(Diffuser):
     """A pipeline's parts, all frozen. Latents are the mean of what the VAE says, so that they need no draw."""
 
     together = {"cpu": 8, "cuda": 24}  # noqa: RUF012 (a constant; 24 is the released script's)
+    together_steered = {"cpu": 1, "cuda": 3}  # noqa: RUF012 (an eighth: activations of UNet and VAE are kept)
 
     def __init__(self, spec: StableDiffusion, subject: Subject) -> None:
         super().__init__()
