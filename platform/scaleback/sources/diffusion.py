@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from scaleback.core import seeds
 from scaleback.core.errors import Refusal, RenderError
+from scaleback.core.spec import Plain
 from scaleback.sources.base import Reader, Source, origin_of, refuse_part
 from scaleback.sources.generators import ADAPTATIONS, AnyAdaptation, AnyGenerator, Embedded
+from scaleback.sources.mixture import Mixture
 
 if TYPE_CHECKING:
     from scaleback.core.store import Store
     from scaleback.sources import AnySource  # a union over the registry, which lists this class too
     from scaleback.sources.learnt import Learnt
+
+
+MOST_GENERATIONS = 100
+
+
+class Given(NamedTuple):
+    """What a generator learns from: the first so many images of a source."""
+
+    source: Source
+    images: int
 
 
 class Diffusion(Source):
@@ -23,6 +37,10 @@ class Diffusion(Source):
     So the first k x ``real_images`` are k copies of each, and fewer copies are a prefix of more. A copy has the label
     of its real image. An image is a function of the spec, the seed and its index, up to a unit of a pixel, which
     batches of other sizes round otherwise.
+
+    A later ``generation`` is adapted to, begins from, and has the labels of images that the ones before it drew: of the
+    last one (``replace``), or of all of them and the real ones (``accumulate``), ``real_images`` of each. Its generator
+    is the same one adapted anew, with noise of its own.
     """
 
     kind: Literal["diffusion"] = "diffusion"
@@ -47,6 +65,10 @@ class Diffusion(Source):
     """Of classifier-free guidance; 1 is without, in half of the time."""
     lora_scale: float = Field(0.5, ge=0)
     """Strength of the adaptation when drawing."""
+    generation: int = Field(1, ge=1, le=MOST_GENERATIONS)
+    """1 learns from the real images, g from what generations up to g - 1 drew."""
+    succession: Literal["replace", "accumulate"] = "replace"
+    """What a generation does to the images before it (Gerstgrasser et al., 2024); of no effect on the first."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -69,6 +91,27 @@ class Diffusion(Source):
     def discloses(self) -> bool:
         return self.strength < 1 or self.guidance == "image"
 
+    @property
+    def rounds(self) -> int:
+        return self.given.source.rounds + 1
+
+    @cached_property
+    def given(self) -> Given:
+        """What this generation learns from, begins from, and takes labels of."""
+        before = [self.model_copy(update={"generation": number}) for number in range(1, self.generation)]
+        if not before:
+            return Given(self.real, self.real_images)
+        if self.succession == "replace":
+            return Given(before[-1], self.real_images)
+        source: Source = self.real
+        for place, one in enumerate(before, start=2):
+            source = Mixture(first=source, second=one, share=1 / place, labels="shared")
+        return Given(source, self.generation * self.real_images)
+
+    def canonical(self) -> dict[str, Plain]:
+        """Revision 2 where drawn images are learnt from: such images were once drawn of the noise of those."""
+        return super().canonical() | ({"revision": 2} if self.rounds > 1 else {})
+
     def classes(self, images: int) -> int | None:
         return self.real.classes(self.real_images)
 
@@ -85,10 +128,20 @@ class Diffusion(Source):
     def population_seed(self, seed: int) -> int:
         return seed
 
+    def drawing_seed(self, seed: int) -> int:
+        """Of all that the generator draws in learning and drawing.
+
+        Where it learns from drawn images it is none of theirs: the same noise at the same index, round after round,
+        would give the same image again, and hide what a generator loses of what it was given.
+        """
+        return seed if self.rounds == 1 else seeds.key("diffusion of drawn images", seed, self.rounds) >> 1
+
     def learnt(self, seed: int) -> list[Learnt]:
         own = self.own_learnt(seed)
-        before = [stage for one in own for stage in one.population.source.learnt(one.population.seed)]
-        return [*self.real.learnt(self.real.population_seed(seed)), *before, *own]
+        before = self.given.source.learnt(self.given.source.population_seed(seed))
+        if isinstance(self.generator, Embedded):
+            before += self.generator.source.learnt(self.generator.source.population_seed(self.generator.seed))
+        return list({stage.address: stage for stage in (*before, *own)}.values())
 
     def own_learnt(self, seed: int) -> list[Learnt]:
         """The stages whose weights the generator has, in order."""
@@ -96,10 +149,10 @@ class Diffusion(Source):
         from scaleback.sources.population import Population
 
         found: list[Learnt] = []
-        population = Population.of(self.real, seed)
+        population = Population.of(self.given.source, seed)
         if isinstance(self.generator, Embedded):
             found.append(Trained.of(self.generator))
-        if (captioned := self.generator.captioned(population, self.real_images)) is not None:
+        if (captioned := self.generator.captioned(population, self.given.images)) is not None:
             found.append(captioned)
         if self.adaptation is not None:
             adapted = Adapted(
@@ -108,8 +161,8 @@ class Diffusion(Source):
                 guidance=self.guidance,
                 guidance_images=self.guidance_images,
                 population=population,
-                images=self.real_images,
-                seed=seed,
+                images=self.given.images,
+                seed=self.drawing_seed(seed),
                 origin=self.generator.origin(),
             )
             found.append(adapted)

@@ -19,7 +19,7 @@ from scaleback.sources.diffusing.opened import load_adapted, load_trained, subje
 from scaleback.sources.diffusing.pictures import pixels, scaled
 from scaleback.sources.diffusing.sampling import sample
 from scaleback.sources.learnt import Adapted, Trained
-from scaleback.sources.population import Population
+from scaleback.sources.population import Population, class_names, load_images, missing_blocks
 
 if TYPE_CHECKING:
     from scaleback.sources.diffusion import Diffusion
@@ -34,31 +34,33 @@ class DiffusionReader:
     """The generator with all it learnt, and the real images it begins from."""
 
     def __init__(self, spec: Diffusion, seed: int, store: Store) -> None:
-        self._spec, self._seed = spec, seed
-        real = spec.real.open_with(spec.real.population_seed(seed), store)
-        samples = real(np.arange(spec.real_images))
-        self._image_NHWC, self._label_N = samples.image_BHWC, samples.label_B
-        names = real.record.get("class_names", [])
-        self.record: Mapping[str, Any] = {"class_names": names, "real_images": spec.real_images}
+        self._spec, self._seed = spec, spec.drawing_seed(seed)
+        names, self._image_NHWC, self._label_N = _given(spec, seed, store)
+        self.record: Mapping[str, Any] = {"class_names": names, "real_images": len(self._label_N)}
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._diffuser = opened(spec, seed, store, names).to(self._device)
         self._guide = guide_of(
-            self._diffuser, self._image_NHWC, self._label_N, kind=spec.guidance, images=spec.guidance_images, seed=seed
+            self._diffuser,
+            self._image_NHWC,
+            self._label_N,
+            kind=spec.guidance,
+            images=spec.guidance_images,
+            seed=self._seed,
         )
 
     def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
         most = self._diffuser.together[self._device.type]
         parts = [self._drawn(indices_B[start : start + most]) for start in range(0, len(indices_B), most)]
-        real_B = indices_B % self._spec.real_images
+        real_B = indices_B % len(self._label_N)
         return Samples(
             image_BHWC=np.concatenate(parts),
             label_B=self._label_N[real_B],
-            facts={"real": real_B, "copy": indices_B // self._spec.real_images},
+            facts={"real": real_B, "copy": indices_B // len(self._label_N)},
         )
 
     def _drawn(self, index_B: NDArray[np.int64]) -> NDArray[np.uint8]:
         spec, diffuser, device = self._spec, self._diffuser, self._device
-        real_B = index_B % spec.real_images
+        real_B = index_B % len(self._label_N)
         noise_BX = normal(uniform(("diffusion", self._seed), index_B, int(np.prod(diffuser.latent_shape))))
         look_BF = self._guide(real_B, index_B)
         with torch.no_grad():
@@ -82,10 +84,21 @@ class DiffusionReader:
         return pixels(image_BCHW)
 
 
-def opened(spec: Diffusion, seed: int, store: Store, class_names: Sequence[str]) -> Diffuser:
+def _given(spec: Diffusion, seed: int, store: Store) -> tuple[Sequence[str], NDArray[np.uint8], NDArray[np.int64]]:
+    """Names of classes, images and labels of what was learnt from; read where it lies, which spares to draw it."""
+    population = Population.of(spec.given.source, seed)
+    if not missing_blocks(store, population, spec.given.images):
+        images = load_images(store, population, spec.given.images)
+        return class_names(store, population), images.image_NHWC, images.label_N
+    real = population.source.open_with(population.seed, store)
+    samples = real(np.arange(spec.given.images))
+    return real.record.get("class_names", []), samples.image_BHWC, samples.label_B
+
+
+def opened(spec: Diffusion, seed: int, store: Store, names: Sequence[str]) -> Diffuser:
     """The generator with the weights of all its stages, to draw with."""
-    population = Population.of(spec.real, seed)
-    subject = subject_of(spec.generator, population, spec.real_images, class_names, store, drawn=True)
+    population = Population.of(spec.given.source, seed)
+    subject = subject_of(spec.generator, population, spec.given.images, names, store, drawn=True)
     diffuser = spec.generator.build(subject)
     for stage in spec.own_learnt(seed):
         if isinstance(stage, Trained):
