@@ -73,47 +73,43 @@ BASE = {
     "seed": 0,
 }
 
-STUDY = Study.parse(
-    {
-        "name": "closed-loop",
-        "purpose": "Are drawn images worth more that a classifier of the real ones is unsure of?",
-        "base": BASE,
-        "axes": [
-            {
-                "kind": "cases",
-                "field": "real",
-                "cases": {
-                    str(size): {"target.images": size, "target.synthetic.source.real_images": size} for size in SIZES
-                },
+STUDY = {
+    "name": "closed-loop",
+    "purpose": "Are drawn images worth more that a classifier of the real ones is unsure of?",
+    "base": BASE,
+    "axes": [
+        {
+            "kind": "cases",
+            "field": "real",
+            "cases": {
+                str(size): {"target.images": size, "target.synthetic.source.real_images": size} for size in SIZES
             },
-            {
-                "kind": "cases",
-                "field": "steering",
-                "cases": {
-                    "none": {},
-                    **{f"{scale:g}": {"target.synthetic.source.steering": {"scale": scale}} for scale in SCALES},
-                },
+        },
+        {
+            "kind": "cases",
+            "field": "steering",
+            "cases": {
+                "none": {},
+                **{f"{scale:g}": {"target.synthetic.source.steering": {"scale": scale}} for scale in SCALES},
             },
-        ],
-        "seeds": [0, 1, 2],
-        "measures": [{"evaluation": "classifier"}],
-    }
-)
+        },
+    ],
+    "seeds": [0, 1, 2],
+    "measures": [{"evaluation": "classifier"}],
+}
 
-TWICE = Study.parse(
-    {
-        **STUDY.plain(),
-        "name": "closed-loop-twice",
-        "purpose": "Are they worth more in two rounds, where the second learns from the first?",
-        "axes": [
-            {
-                "kind": "cases",
-                "field": "real",
-                "cases": {str(size): {"target.images": size, "target.synthetic.source": twice(size)} for size in SIZES},
-            }
-        ],
-    }
-)
+TWICE = {
+    **STUDY,
+    "name": "closed-loop-twice",
+    "purpose": "Are they worth more in two rounds, where the second learns from the first?",
+    "axes": [
+        {
+            "kind": "cases",
+            "field": "real",
+            "cases": {str(size): {"target.images": size, "target.synthetic.source": twice(size)} for size in SIZES},
+        }
+    ],
+}
 
 
 def mean_entropy(run: Run, store: Store) -> float | None:
@@ -134,7 +130,7 @@ def mean_entropy(run: Run, store: Store) -> float | None:
 def show(store: Store) -> None:
     """Print the entropies of all runs that are done."""
     print("mean entropy of the judge's answers on drawn images, nats, by seed")
-    for study in (STUDY, TWICE):
+    for study in map(Study.parse, (STUDY, TWICE)):
         for point in study.points():
             runs = [study.run(point, seed) for seed in study.seeds]
             done = [run for run in runs if all(store.manifest(spec.address, spec) for spec in run.evaluates)]

@@ -19,8 +19,10 @@ from scaleback.objectives import OBJECTIVE_PRESETS
 from scaleback.objectives.classify import Classify
 from scaleback.recipes import FINETUNE_RECIPES, PRETRAIN_RECIPES, Augmentation, Recipe
 from scaleback.recipes.optimizers import OPTIMIZERS, AdamW
+from scaleback.sources.diffusion import Diffusion
 from scaleback.sources.fractal_scenes import MultiClassFractals, MultiInstanceFractals
 from scaleback.sources.fractaldb import OFDB, FractalDB
+from scaleback.sources.generators import ADAPTATIONS, Embedded
 from scaleback.sources.mixture import Mixture
 from scaleback.sources.named import Digits, FashionMNIST, Torchvision
 from scaleback.sources.one_fractal import OnePFrac
@@ -33,6 +35,12 @@ ADDRESSES, DEFAULTS = (Path(__file__).with_name(f"{name}.json") for name in ("ad
 ANEW = "python -m tests.golden.test_addresses"
 
 SMALL = OnePFrac(delta=0.2, size_px=48, points=30_000, mask="fill", min_fill=0.1, base_min_fill=0.2)
+DRAWN = Diffusion(
+    real=Digits(),
+    real_images=20,
+    generator=Embedded(source=Digits(), images=32, square_px=1, widths=(8, 16)),
+    adaptation=ADAPTATIONS["small"],
+)
 
 SOURCES = {
     "1p-frac": OnePFrac(),
@@ -52,6 +60,9 @@ SOURCES = {
     "fashion_mnist": FashionMNIST(),
     "torchvision": Torchvision(name="CIFAR10", size_px=32),
     "mixture": Mixture(first=OFDB(size_px=48), second=SMALL, share=0.25),
+    "diffusion": DRAWN,
+    "diffusion, third generation": DRAWN.model_copy(update={"generation": 3, "succession": "accumulate"}),
+    "diffusion, by hand after a diffusion": DRAWN.model_copy(update={"real": DRAWN}),
 }
 
 TRAINING = Recipe(

@@ -1,13 +1,15 @@
 """Sentences from a table made by hand: every number in them can be checked in the head."""
 
+import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
 
 from scaleback.scaling.content import Content
 from scaleback.scaling.findings import findings, passes_to_reach, reached
-from scaleback.scaling.fits import study_laws
+from scaleback.scaling.fits import generation_laws, study_laws
 from scaleback.scaling.metrics import ACCURACY, Metric, Shown
 from scaleback.scaling.table import Row, Table
 
@@ -46,11 +48,12 @@ def curve(by_images_seen, **values):
     return [row for seen, by_seed in marks for row in rows(by_seed, measure=TUNED, images_seen=seen, **values)]
 
 
-def content(*parts, measures=(KNN,), reach=None, fit_field=None):
+def content(*parts, measures=(KNN,), reach=None, fit_field=None, fit_form="power"):
     table = Table(row for part in parts for row in part)
     text = {"name": "s", "purpose": "", "base_spec": "", "study_spec": "", "made": ""}
     empty = {"axes": ["images"], "cost": {}, "sheets": [], "runs": []}
-    return Content(measures=measures, reach=reach, fit_field=fit_field, table=table, **text, **empty)
+    fit = {"fit_field": fit_field, "fit_form": fit_form}
+    return Content(measures=measures, reach=reach, table=table, **fit, **text, **empty)
 
 
 def test_the_best_point_is_compared_with_the_baseline_and_with_the_last():
@@ -257,3 +260,47 @@ def test_searched_points_are_no_part_of_a_law():
     found = rows([0.9], images=16, searched=True)
     (law,) = study_laws(content(*parts, found, fit_field="images"))
     assert law.counts == [1, 2, 4, 8]
+
+
+def along_generations(error, *, seeds=(0.0, 0.01, -0.01), count=5, **values):
+    """Accuracies of generations; ``images`` counts them here."""
+    noise = (0.001, -0.002, 0.0, 0.002, -0.001, 0.001)
+    return [
+        rows([1 - error(g) - level - noise[(g + place) % 6] for place, level in enumerate(seeds)], images=g, **values)
+        for g in range(1, count + 1)
+    ]
+
+
+def test_the_laws_of_generations_are_said_for_each_succession():
+    parts = [
+        *along_generations(lambda g: 0.2 + 0.03 * g, kept="last"),
+        *along_generations(lambda g: 0.4 - 0.2 * 0.5**g, kept="all"),
+        *along_generations(lambda g: 0.3, kept="none"),
+    ]
+    of_study = content(*parts, fit_field="images", fit_form="generations")
+    assert study_laws(of_study) == []
+    last, every, none = generation_laws(of_study)
+    assert last.said.startswith("knn.accuracy, kept = last: the error grows, +3.0 points [")
+    assert last.said.endswith(f"a generation (linear; bounded: AICc {last.fitted.aicc['bounded']:.1f} more).")
+    assert "kept = all: the error grows, +2.2 points [" in every.said
+    assert re.search(r"a generation, towards a bound of 40\.\d % \[.*\] \(bounded; linear: AICc", every.said)
+    assert re.search(r"kept = none: the error shows no growth over 5 generations \([+-]0\.\d points", none.said)
+    plain = last.plain()
+    assert (plain["form"], plain["course"], plain["runs"]) == ("linear", "grows", 15)
+    assert plain["slope"] == pytest.approx(0.03, abs=1e-3)
+    assert plain["slope_interval"][0] < 0.03 < plain["slope_interval"][1]
+    json.dumps([law.plain() for law in (last, every, none)], allow_nan=False)
+
+
+def test_generations_that_fall_that_are_few_and_of_one_seed_say_so():
+    def said(*parts):
+        (law,) = generation_laws(content(*parts, fit_field="images", fit_form="generations"))
+        return law.said
+
+    assert "the error falls, -3.0 points [" in said(*along_generations(lambda g: 0.5 - 0.03 * g))
+    assert said(*along_generations(lambda g: 0.2 + 0.03 * g, count=3)).endswith(
+        "no law along generations: a law of collapse needs at least 4 generations; got 3."
+    )
+    one = said(*along_generations(lambda g: 0.2 + 0.03 * g, seeds=(0.0,)))
+    assert one.endswith("points a generation; with one seed there is no interval.")
+    assert generation_laws(content(*along_generations(lambda g: 0.2), fit_field="images")) == []

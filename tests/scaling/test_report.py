@@ -137,6 +137,33 @@ def test_the_table_holds_the_numbers_of_every_point(html):
     assert cells[cells.index("no pre-training") + 1] == "30.5"
 
 
+def test_generations_have_a_section_of_their_own():
+    """Of two measures the one that has no error has none; what synthetic images are worth is not asked of them."""
+    rows = [
+        replace(
+            row(f"images={g}", seed, 0.8 - 0.03 * g + 0.002 * ((g + seed) % 3), KNN, None, images=g),
+            synthetic_images=100,
+        )
+        for g in range(1, 6)
+        for seed in range(3)
+    ]
+    ratio = replace(KNN, label="knn.ratio", kind=Metric("neither"))
+    page = whole(table=Table(rows), fit_form="generations", measures=(KNN, ratio), reach=None, cost={})
+    html = render_report(page)
+    Page(html)
+    section = html.partition("<h2>Generations</h2>")[2].partition("<h2>")[0]
+    assert re.findall(r"<h3>(.*?)</h3>", section) == ["knn.accuracy"]
+    cells = re.findall(r"<td.*?>(.*?)</td>", section)
+    assert re.fullmatch(r"\+3\.\d points \[.*\]", cells[1])
+    assert cells[-2:] == ["linear", "it grows"]
+    assert float(cells[3]) > float(cells[5]) > float(cells[4]) == 0  # AICc of none, bounded, linear
+    assert section.count("<svg") == 1
+    assert "the error grows, +3." in html.partition("<h2>")[2].partition("<h2>")[0]  # among the findings
+    assert "What synthetic images are worth" not in html
+    assert "Fitted laws" not in html
+    assert "<h2>Generations</h2>" not in render_report(whole())
+
+
 def test_the_law_the_reach_and_the_runs_are_told(html):
     text = " ".join(" ".join(Page(html).text).split())
     assert "offset + A n" in text

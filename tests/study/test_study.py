@@ -217,6 +217,15 @@ def test_a_fit_along_values_that_are_no_positive_numbers_is_refused(field, value
     )
 
 
+def test_the_form_of_a_fit_is_one_of_two_and_the_default_is_no_part_of_identity():
+    power, generations = (
+        changed(STUDY, fields={"fit": {"field": "images", "form": form}}) for form in ("power", "generations")
+    )
+    assert power.fingerprint == STUDY.fingerprint != generations.fingerprint
+    assert power.fit.canonical() == {}
+    assert refused({"fit": {"field": "images", "form": "line"}}).startswith("fit.form: unknown value, known are")
+
+
 def test_an_axis_inside_another_is_refused():
     axes = [
         ("source.delta", [0.1, 0.2]),

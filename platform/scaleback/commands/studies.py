@@ -226,13 +226,14 @@ def report(study: Study, options: Namespace) -> int:
 
 def fit(study: Study, options: Namespace) -> int:
     """Fit the laws of what is there; print and store them."""
-    from scaleback.scaling.fits import study_laws
+    from scaleback.scaling.fits import generation_laws, study_laws
     from scaleback.study.gather import gather
 
     if study.fit is None:
         raise SpecError("fit: is required; set the field of an exhaustive axis in the study")
     _, store = placed(options)
-    laws = [law.plain() for law in study_laws(gather(study, store))]
+    content = gather(study, store)
+    laws = [*(law.plain() for law in study_laws(content)), *(law.plain() for law in generation_laws(content))]
     where = f"fit/{study.name}/laws.json"
     store.put(where, json.dumps(laws, indent=1).encode())
     if options.json:
@@ -241,6 +242,9 @@ def fit(study: Study, options: Namespace) -> int:
     for law in laws:
         if law.get("refused"):
             print(f"{law['law']}: no fit: {law['refused']}")
+            continue
+        if "said" in law:
+            print(law["said"])
             continue
         parts = [
             f"{name} {law[name]:.4g} [{law[f'{name}_interval'][0]:.4g}, {law[f'{name}_interval'][1]:.4g}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from scaleback.scaling.metrics import Shown
 from scaleback.scaling.table import Cell, Table
@@ -54,6 +55,8 @@ class Content:
     """Axes that set nothing but how many real or synthetic images there are,"""
     synthetic_axes: Sequence[str] = ()
     """and those among them that set nothing but the synthetic ones."""
+    fit_form: Literal["power", "generations"] = "power"
+    """Which law is fitted along ``fit_field``."""
     compared: str = "no pre-training"
     """What every point is compared with."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaleback.core import seeds
-from scaleback.scaling.intervals import CONFIDENCE, Interval, widening
+from scaleback.scaling.intervals import CONFIDENCE, Interval, of_samples, widening
 from scaleback.scaling.laws import FitError
 from scaleback.scaling.projection import Float64, Runs, Search, Solved, worth
 
@@ -113,14 +113,14 @@ def fit_exchange(runs: Sequence[Run], *, draws: int = DRAWS, seed: int = 0) -> E
     searches = {form: Search(table, FORMS[form]) for form in possible}
     weight_N = _weights(table, searches[possible[-1]])
     solved = {form: search.solve(weight_N[None]) for form, search in searches.items()}
-    aicc = {
-        form: _aicc(float(found.square_R[0]), len(weight_N), FORMS[form] + 3)
+    score = {
+        form: aicc(float(found.square_R[0]), len(weight_N), FORMS[form] + 3)
         for form, found in solved.items()
         if len(weight_N) > FORMS[form] + 4
     }
-    if not aicc:
+    if not score:
         raise FitError(f"an exchange rate needs more runs than {FORMS[possible[0]] + 4}; got {len(weight_N)}")
-    best = min(aicc, key=aicc.__getitem__)
+    best = min(score, key=score.__getitem__)
     own = np.array([run.seed for run in runs])
     weight_RN = np.vstack([weight_N, weight_N * resampled(own, draws, seed)])
     fitted = searches[best].solve(weight_RN)
@@ -130,7 +130,7 @@ def fit_exchange(runs: Sequence[Run], *, draws: int = DRAWS, seed: int = 0) -> E
     exponent = widened(np.exp(fitted.theta_RP[:, 0]), count)
     exchange = Exchange(
         form=best,
-        aicc={name: value - aicc[best] for name, value in aicc.items()},
+        aicc={name: value - score[best] for name, value in score.items()},
         offset=float(fitted.offset_R[0]),
         scale=float(fitted.scale_R[0] * table.reference**exponent.mean),
         exponent=exponent,
@@ -186,7 +186,8 @@ def _weights(table: Runs, search: Search) -> Float64:
     return weight_N
 
 
-def _aicc(square: float, count: int, parameters: int) -> float:
+def aicc(square: float, count: int, parameters: int) -> float:
+    """Of a fit by least squares; lower is better (Hurvich and Tsai, 1989)."""
     fit = count * float(np.log(max(square / count, NOTHING**2)))
     return fit + 2 * parameters + 2 * parameters * (parameters + 1) / (count - parameters - 1)
 
@@ -227,10 +228,8 @@ def _signed_rates(table: Runs, fitted: Solved, weight_RN: Float64) -> Float64:
 
 
 def _most(rate_R: Float64, count: int) -> float:
-    if count < 2:
-        return np.inf
-    high = float(np.quantile(rate_R[1:], 0.5 + CONFIDENCE / 2, method="higher"))
-    return max(0.0, float(rate_R[0]) + widening(count, count - 1) * max(0.0, high - float(rate_R[0])))
+    high = of_samples(rate_R, count).high
+    return np.inf if high is None else max(0.0, high)
 
 
 def widened(value_R: Float64, count: int) -> Interval:

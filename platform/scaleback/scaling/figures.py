@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from scaleback.core import units
-from scaleback.scaling.fits import StudyLaw
+from scaleback.scaling.fits import GenerationLaw, StudyLaw
 from scaleback.scaling.intervals import over_seeds
 from scaleback.scaling.metrics import Shown
 from scaleback.scaling.robustness import Shift, fitted_line, foretold
@@ -155,6 +155,25 @@ def laws(field: str, fits: Sequence[StudyLaw], measure: Shown) -> str:
         axes.set_ylabel("error, %" if measure.kind.share else measure.label)
         if any(fit.fitted for fit in fits):
             axes.legend()
+
+    return drawn(draw)
+
+
+def generations(fits: Sequence[GenerationLaw], measure: Shown) -> str:
+    """Every run's error along generations, and the best law through their mean."""
+    factor = measure.kind.factor
+
+    def draw(axes: Axes) -> None:
+        for colour, fit in zip(_cycle(), fits, strict=False):
+            errors = factor * np.asarray(fit.errors)
+            axes.plot(fit.counts, errors, "o", color=colour, markersize=3, alpha=0.6, label=fit.group or "runs")
+            if fit.fitted is not None:
+                line = np.linspace(min(fit.counts), max(fit.counts), 100)
+                axes.plot(line, factor * fit.fitted(line), color=colour)
+        axes.set_xticks(sorted({count for fit in fits for count in fit.counts}))
+        axes.set_xlabel("generation")
+        axes.set_ylabel("error, %" if measure.kind.share else measure.label)
+        axes.legend()
 
     return drawn(draw)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scaleback.scaling.content import Content
+from scaleback.scaling.generations import Growth, Observed, fit_growth
+from scaleback.scaling.intervals import Interval
 from scaleback.scaling.laws import FitError, Fitted, fit_power_law
 from scaleback.scaling.metrics import Shown
 from scaleback.scaling.table import Cell
 
 
 @dataclass(frozen=True, slots=True)
-class StudyLaw:
+class _Law:
     """One fit, or why there is none."""
 
     measure: Shown
@@ -21,13 +24,19 @@ class StudyLaw:
     """Values of the other axes, such as ``source.delta = 0.2``; empty without any."""
     counts: Sequence[float]
     errors: Sequence[float]
-    fitted: Fitted | None
-    refused: str | None
 
     @property
     def title(self) -> str:
         """``finetune.accuracy@2000, source.delta = 0.2``."""
         return f"{self.measure.label}, {self.group}" if self.group else self.measure.label
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLaw(_Law):
+    """The power law."""
+
+    fitted: Fitted | None
+    refused: str | None
 
     def plain(self) -> dict[str, Any]:
         """As stored and printed."""
@@ -50,11 +59,90 @@ class StudyLaw:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class GenerationLaw(_Law):
+    """The laws of collapse; ``counts`` are generations."""
+
+    fitted: Growth | None
+    refused: str | None
+
+    @property
+    def said(self) -> str:
+        """In a sentence."""
+        if self.fitted is None:
+            return f"{self.title}: no law along generations: {self.refused}."
+        fit, kind = self.fitted, self.measure.kind
+        each = f"{kind.change(fit.slope)} a generation"
+        if fit.slope.low is None:
+            return f"{self.title}: the error changes by {each}; with one seed there is no interval."
+        if fit.course == "none":
+            return f"{self.title}: the error shows no growth over {len(set(self.counts))} generations ({each})."
+        other = "bounded" if fit.form == "linear" else "linear"
+        behind = f"; {other}: AICc {fit.aicc[other]:.1f} more" if other in fit.aicc else ""
+        end = "" if fit.form == "linear" else f", towards a bound of {of_bound(fit.bound, self.measure)}"
+        return f"{self.title}: the error {fit.course}, {each}{end} ({fit.form}{behind})."
+
+    def plain(self) -> dict[str, Any]:
+        """As stored and printed."""
+        if self.fitted is None:
+            return {"law": self.title, "refused": self.refused}
+        fit = self.fitted
+        return {
+            "law": self.title,
+            "form": fit.form,
+            "aicc": dict(fit.aicc),
+            "course": fit.course,
+            "start": fit.start,
+            "slope": fit.slope.mean,
+            "slope_interval": [fit.slope.low, fit.slope.high],
+            "rise": fit.rise,
+            "rate": fit.rate,
+            # JSON has no infinity.
+            "bound": _finite(fit.bound.mean),
+            "bound_interval": [_finite(fit.bound.low), _finite(fit.bound.high)],
+            "runs": len(self.counts),
+            "said": self.said,
+        }
+
+
 def study_laws(content: Content) -> list[StudyLaw]:
-    """Fit every law that the study asks for; baseline and searched points are no part of one."""
-    if content.fit_field is None:
-        return []
+    """Fit every power law that the study asks for."""
     laws = []
+    for measure, group, counts, cells in _along(content, "power"):
+        errors = [measure.kind.error(value) for cell in cells for value in cell.by_seed.values()]
+        try:
+            laws.append(StudyLaw(measure, group, counts, errors, fit_power_law(counts, errors), None))
+        except FitError as error:
+            laws.append(StudyLaw(measure, group, counts, errors, None, str(error)))
+    return laws
+
+
+def generation_laws(content: Content) -> list[GenerationLaw]:
+    """Fit the laws of collapse where the study asks for them."""
+    laws = []
+    for measure, group, counts, cells in _along(content, "generations"):
+        seeds = [(seed, measure.kind.error(value)) for cell in cells for seed, value in cell.by_seed.items()]
+        runs = [Observed(count, error, seed) for count, (seed, error) in zip(counts, seeds, strict=True)]
+        errors = [run.error for run in runs]
+        try:
+            laws.append(GenerationLaw(measure, group, counts, errors, fit_growth(runs), None))
+        except FitError as error:
+            laws.append(GenerationLaw(measure, group, counts, errors, None, str(error)))
+    return laws
+
+
+def of_bound(bound: Interval, measure: Shown) -> str:
+    """``28.1 % [25.0, 31.2]``, or that there is none to be told."""
+    return "no number, for its rate is at the end of its range" if math.isinf(bound.mean) else measure.kind.level(bound)
+
+
+def _along(content: Content, form: str) -> Iterator[tuple[Shown, str, list[float], list[Cell]]]:
+    """Cells of each curve along the fitted axis, and the axis's value for each of their seeds.
+
+    Baseline and searched points are no part of one.
+    """
+    if content.fit_field is None or content.fit_form != form:
+        return
     for measure in content.measures:
         if not measure.kind.has_error:
             continue
@@ -64,14 +152,9 @@ def study_laws(content: Content) -> list[StudyLaw]:
                 continue
             rest = {name: value for name, value in cell.values.items() if name != content.fit_field}
             groups.setdefault(", ".join(f"{name} = {value}" for name, value in rest.items()), []).append(cell)
-        laws += [_law(content.fit_field, measure, rest, cells) for rest, cells in groups.items()]
-    return laws
+        for group, cells in groups.items():
+            yield measure, group, [float(cell.values[content.fit_field]) for cell in cells for _ in cell.by_seed], cells
 
 
-def _law(name: str, measure: Shown, rest: str, cells: Sequence[Cell]) -> StudyLaw:
-    counts = [float(cell.values[name]) for cell in cells for _ in cell.by_seed]
-    errors = [measure.kind.error(value) for cell in cells for value in cell.by_seed.values()]
-    try:
-        return StudyLaw(measure, rest, counts, errors, fit_power_law(counts, errors), None)
-    except FitError as error:
-        return StudyLaw(measure, rest, counts, errors, None, str(error))
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

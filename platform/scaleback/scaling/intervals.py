@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
+
+# Shapes: R an estimate, then samples.
 
 CONFIDENCE = 0.95
 
@@ -48,6 +51,21 @@ def widening(count: int, free: int) -> float:
     """
     end = 0.5 + CONFIDENCE / 2
     return float(math.sqrt(count / free) * stats.t.ppf(end, free) / stats.norm.ppf(end))
+
+
+def of_samples(value_R: NDArray[np.float64], count: int) -> Interval:
+    """Of an estimate, the first, from samples of ``count`` groups, the others: percentiles of their difference."""
+    estimate = float(value_R[0])
+    if count < 2:
+        return Interval(estimate, None, None, count)
+    low = float(np.quantile(value_R[1:], 0.5 - CONFIDENCE / 2, method="lower"))
+    high = float(np.quantile(value_R[1:], 0.5 + CONFIDENCE / 2, method="higher"))
+    if math.isinf(estimate):
+        return Interval(estimate, min(low, estimate), max(high, estimate), count)
+    wider = widening(count, count - 1)
+    return Interval(
+        estimate, estimate - wider * max(0.0, estimate - low), estimate + wider * max(0.0, high - estimate), count
+    )
 
 
 def of_share(share: float, count: int) -> Interval:

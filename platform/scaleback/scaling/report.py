@@ -13,7 +13,8 @@ from markupsafe import Markup
 from scaleback.scaling import figures
 from scaleback.scaling.content import Content, baseline_of
 from scaleback.scaling.findings import difference, findings, reached
-from scaleback.scaling.fits import StudyLaw, study_laws
+from scaleback.scaling.fits import GenerationLaw, StudyLaw, generation_laws, of_bound, study_laws
+from scaleback.scaling.generations import FORMS
 from scaleback.scaling.intervals import of_share
 from scaleback.scaling.metrics import Metric, Shown
 from scaleback.scaling.robustness import Shift, robust, shifts
@@ -26,7 +27,7 @@ SHOWN_CURVES = 5
 
 def render_report(content: Content) -> str:
     """The HTML."""
-    synthetic, shifted = arms(content), shifts(content)
+    synthetic, shifted, generations = arms(content), shifts(content), generation_laws(content)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("scaleback.scaling", ""), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -37,12 +38,14 @@ def render_report(content: Content) -> str:
             *findings(content),
             *(sentence for arm in synthetic for sentence in (*course(arm), exchange(arm))),
             *(sentence for shift in shifted for sentence in robust(shift)),
+            *(law.said for law in generations),
         ],
         sections=[_measure_section(content, measure) for measure in content.measures],
         training=_training_section(content),
         arms=[_arm_section(arm) for arm in synthetic],
         shifts=[_shift_section(shift) for shift in shifted],
         laws=_law_sections(content),
+        generations=_generation_sections(generations),
         pareto=_pareto_section(content),
         sheets=[{"title": sheet.title, "data": base64.b64encode(sheet.png).decode()} for sheet in content.sheets],
     )
@@ -168,6 +171,36 @@ def _law_row(law: StudyLaw) -> dict[str, Any]:
         "explained": f"{100 * fit.explained:.0f} %",
         "residual": _residual(fit.residual_std, law.measure.kind),
         "determined": "yes" if fit.determined else "no",
+    }
+
+
+def _generation_sections(laws: Sequence[GenerationLaw]) -> list[dict[str, Any]]:
+    """One figure a measure, and a row for each succession in it."""
+    by_measure: dict[Shown, list[GenerationLaw]] = {}
+    for law in laws:
+        by_measure.setdefault(law.measure, []).append(law)
+    return [
+        {
+            "title": measure.label,
+            "figure": Markup(figures.generations(found, measure)),
+            "rows": [_generation_row(law) for law in found],
+        }
+        for measure, found in by_measure.items()
+    ]
+
+
+def _generation_row(law: GenerationLaw) -> dict[str, Any]:
+    fit = law.fitted
+    if fit is None:
+        return {"group": law.group, "refused": law.refused}
+    return {
+        "group": law.group,
+        "refused": None,
+        "slope": law.measure.kind.change(fit.slope),
+        "bound": of_bound(fit.bound, law.measure),
+        "aicc": [f"{fit.aicc[form]:.1f}" if form in fit.aicc else "" for form in FORMS],
+        "course": {"none": "no growth is seen", "grows": "it grows", "falls": "it falls"}[fit.course],
+        "form": fit.form,
     }
 
 

@@ -46,7 +46,12 @@ class Arm:
 
 
 def arms(content: Content) -> list[Arm]:
-    """The kinds of synthetic images of a study, for each measure that is an accuracy."""
+    """The kinds of synthetic images of a study, for each measure that is an accuracy.
+
+    Generations are none: each is another set of as many images, and the law of them is that of collapse.
+    """
+    if content.fit_form == "generations":
+        return []
     found = []
     for measure in content.measures:
         if measure.metric.startswith("accuracy"):

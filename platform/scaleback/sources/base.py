@@ -150,6 +150,11 @@ class Source(Spec, ABC):
         return False
 
     @property
+    def rounds(self) -> int:
+        """How many generators drew one after another, each from images of the one before, on the way to its images."""
+        return 0
+
+    @property
     def labels_an_image(self) -> int:
         """Most classes that one image may show; where it is 1, labels are (B,), else (B, L)."""
         return 1

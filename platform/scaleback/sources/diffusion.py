@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from scaleback.core import seeds
 from scaleback.core.errors import Refusal, RenderError
+from scaleback.core.spec import Plain
 from scaleback.sources.base import Reader, Source, origin_of, refuse_part
 from scaleback.sources.generators import ADAPTATIONS, AnyAdaptation, AnyGenerator, Embedded
+from scaleback.sources.mixture import Mixture
 from scaleback.sources.steering import Steering
 
 if TYPE_CHECKING:
     from scaleback.core.store import Store
     from scaleback.sources import AnySource  # a union over the registry, which lists this class too
     from scaleback.sources.learnt import Judged, Learnt
+
+
+MOST_GENERATIONS = 100
+
+
+class Given(NamedTuple):
+    """What a generator learns from: the first so many images of a source."""
+
+    source: Source
+    images: int
 
 
 class Diffusion(Source):
@@ -25,9 +39,13 @@ class Diffusion(Source):
     of its real image. An image is a function of the spec, the seed and its index, up to a unit of a pixel, which
     batches of other sizes round otherwise.
 
-    With ``steering`` it draws what a classifier of its real images is unsure of. That is a closed loop where sources
-    nest: if ``real`` is a mixture of real images and of those that another such source drew, with shared labels, the
-    classifier has learnt from both, and the next images are those that it is still unsure of.
+    A later ``generation`` is adapted to, begins from, and has the labels of images that the ones before it drew: of the
+    last one (``replace``), or of all of them and the real ones (``accumulate``), ``real_images`` of each. Its generator
+    is the same one adapted anew, with noise of its own.
+
+    With ``steering`` it draws what a classifier of what it learnt from is unsure of. That is a closed loop where one
+    draws after another: the classifier of a later generation that accumulates, or of a mixture of real and drawn images
+    as ``real``, has learnt from what was drawn before, and the next images are those that it is still unsure of.
     """
 
     kind: Literal["diffusion"] = "diffusion"
@@ -52,6 +70,10 @@ class Diffusion(Source):
     """Of classifier-free guidance; 1 is without, in half of the time."""
     lora_scale: float = Field(0.5, ge=0)
     """Strength of the adaptation when drawing."""
+    generation: int = Field(1, ge=1, le=MOST_GENERATIONS)
+    """1 learns from the real images, g from what generations up to g - 1 drew."""
+    succession: Literal["replace", "accumulate"] = "replace"
+    """What a generation does to the images before it (Gerstgrasser et al., 2024); of no effect on the first."""
     steering: Steering | None = None
     """Towards images that a classifier of the real ones is unsure of; None to leave them as they come."""
 
@@ -64,7 +86,7 @@ class Diffusion(Source):
             raise Refusal(f"generator.{error.field}", str(error)) from None
         if self.steering is not None:
             try:
-                self.steering.refuse(self.real, self.real_images)
+                self.steering.refuse(self.given.source, self.given.images)
             except Refusal as error:
                 raise Refusal(".".join(part for part in ("steering", error.field) if part), str(error)) from None
         return self
@@ -80,6 +102,27 @@ class Diffusion(Source):
     @property
     def discloses(self) -> bool:
         return self.strength < 1 or self.guidance == "image"
+
+    @property
+    def rounds(self) -> int:
+        return self.given.source.rounds + 1
+
+    @cached_property
+    def given(self) -> Given:
+        """What this generation learns from, begins from, and takes labels of."""
+        before = [self.model_copy(update={"generation": number}) for number in range(1, self.generation)]
+        if not before:
+            return Given(self.real, self.real_images)
+        if self.succession == "replace":
+            return Given(before[-1], self.real_images)
+        source: Source = self.real
+        for place, one in enumerate(before, start=2):
+            source = Mixture(first=source, second=one, share=1 / place, labels="shared")
+        return Given(source, self.generation * self.real_images)
+
+    def canonical(self) -> dict[str, Plain]:
+        """Revision 2 where drawn images are learnt from: such images were once drawn of the noise of those."""
+        return super().canonical() | ({"revision": 2} if self.rounds > 1 else {})
 
     def classes(self, images: int) -> int | None:
         return self.real.classes(self.real_images)
@@ -97,13 +140,22 @@ class Diffusion(Source):
     def population_seed(self, seed: int) -> int:
         return seed
 
+    def drawing_seed(self, seed: int) -> int:
+        """Of all that the generator draws in learning and drawing.
+
+        Where it learns from drawn images it is none of theirs: the same noise at the same index, round after round,
+        would give the same image again, and hide what a generator loses of what it was given.
+        """
+        return seed if self.rounds == 1 else seeds.key("diffusion of drawn images", seed, self.rounds) >> 1
+
     def learnt(self, seed: int) -> list[Learnt]:
         own = self.own_learnt(seed)
-        before = [stage for one in own for stage in one.population.source.learnt(one.population.seed)]
+        before = self.given.source.learnt(self.given.source.population_seed(seed))
+        if isinstance(self.generator, Embedded):
+            before += self.generator.source.learnt(self.generator.source.population_seed(self.generator.seed))
         judge = self.judge(seed)
         judges = [judge] if judge is not None else []
-        found = [*self.real.learnt(self.real.population_seed(seed)), *before, *own, *judges]
-        return list({stage.address: stage for stage in found}.values())
+        return list({stage.address: stage for stage in (*before, *own, *judges)}.values())
 
     def own_learnt(self, seed: int) -> list[Learnt]:
         """The stages whose weights the generator has, in order."""
@@ -111,10 +163,10 @@ class Diffusion(Source):
         from scaleback.sources.population import Population
 
         found: list[Learnt] = []
-        population = Population.of(self.real, seed)
+        population = Population.of(self.given.source, seed)
         if isinstance(self.generator, Embedded):
             found.append(Trained.of(self.generator))
-        if (captioned := self.generator.captioned(population, self.real_images)) is not None:
+        if (captioned := self.generator.captioned(population, self.given.images)) is not None:
             found.append(captioned)
         if self.adaptation is not None:
             adapted = Adapted(
@@ -123,8 +175,8 @@ class Diffusion(Source):
                 guidance=self.guidance,
                 guidance_images=self.guidance_images,
                 population=population,
-                images=self.real_images,
-                seed=seed,
+                images=self.given.images,
+                seed=self.drawing_seed(seed),
                 origin=self.generator.origin(),
             )
             found.append(adapted)
@@ -140,9 +192,9 @@ class Diffusion(Source):
         return Judged(
             backbone=self.steering.backbone(self.real),
             recipe=self.steering.recipe,
-            population=Population.of(self.real, seed),
-            images=self.real_images,
-            seed=seed,
+            population=Population.of(self.given.source, seed),
+            images=self.given.images,
+            seed=self.drawing_seed(seed),
         )
 
     def open(self, seed: int) -> Reader:

@@ -110,6 +110,10 @@ class Mixture(Source):
         return any(part.discloses for part in self._parts)
 
     @property
+    def rounds(self) -> int:
+        return max(part.rounds for part in self._parts)
+
+    @property
     def _parts(self) -> tuple[Source, Source]:
         return self.first, self.second
 
@@ -131,8 +135,10 @@ class MixtureReader:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What both parts realised."""
-        return {"first": dict(self._parts[0].record), "second": dict(self._parts[1].record)}
+        """What both parts realised, and what classes are called where they share them."""
+        first, second = (dict(part.record) for part in self._parts)
+        named = self._spec.labels == "shared" and "class_names" in first
+        return {"first": first, "second": second, **({"class_names": first["class_names"]} if named else {})}
 
     def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
         before_B = np.array([self._spec.of_second(int(index)) for index in indices_B])

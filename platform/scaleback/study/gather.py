@@ -52,6 +52,7 @@ def gather(study: Study, store: Store) -> Content:
         measures=study.shown,
         reach=study.reach,
         fit_field=study.fit.field if study.fit else None,
+        fit_form=study.fit.form if study.fit else "power",
         table=table_of(found),
         cost={point.label: float(run.images) for point, run in runs},
         sheets=_sheets(runs, store),

@@ -47,9 +47,12 @@ class Search(Spec):
 
 
 class Fit(Spec):
-    """The law ``error = offset + A n^-a`` along one exhaustive axis."""
+    """A law along one exhaustive axis."""
 
     field: str = "images"
+    form: Literal["power", "generations"] = "power"
+    """``power``: error = offset + A n^-a, n as counted by the axis; ``generations``: the laws of collapse, linear and
+    bounded, where it counts generations."""
 
 
 @dataclass(frozen=True, slots=True)

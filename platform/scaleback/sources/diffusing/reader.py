@@ -34,26 +34,30 @@ class DiffusionReader:
     """The generator with all it learnt, and the real images it begins from."""
 
     def __init__(self, spec: Diffusion, seed: int, store: Store) -> None:
-        self._spec, self._seed = spec, seed
-        judge = spec.judge(seed)
-        self._image_NHWC, self._label_N, names = _real_images(spec, seed, store)
-        self.record: Mapping[str, Any] = {"class_names": names, "real_images": spec.real_images}
+        self._spec, self._seed, judge = spec, spec.drawing_seed(seed), spec.judge(seed)
+        names, self._image_NHWC, self._label_N = _given(spec, seed, store)
+        self.record: Mapping[str, Any] = {"class_names": names, "real_images": len(self._label_N)}
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._diffuser = opened(spec, seed, store, names).to(self._device)
         self._judge = None if judge is None else load_judge(store, judge).to(self._device)
         self._guide = guide_of(
-            self._diffuser, self._image_NHWC, self._label_N, kind=spec.guidance, images=spec.guidance_images, seed=seed
+            self._diffuser,
+            self._image_NHWC,
+            self._label_N,
+            kind=spec.guidance,
+            images=spec.guidance_images,
+            seed=self._seed,
         )
 
     def __call__(self, indices_B: NDArray[np.int64]) -> Samples:
         drawn = self._drawn if self._judge is None else self._steered
         most = (self._diffuser.together if self._judge is None else self._diffuser.together_steered)[self._device.type]
         parts = [drawn(indices_B[start : start + most]) for start in range(0, len(indices_B), most)]
-        real_B = indices_B % self._spec.real_images
+        real_B = indices_B % len(self._label_N)
         return Samples(
             image_BHWC=np.concatenate(parts),
             label_B=self._label_N[real_B],
-            facts={"real": real_B, "copy": indices_B // self._spec.real_images},
+            facts={"real": real_B, "copy": indices_B // len(self._label_N)},
         )
 
     def _steered(self, index_B: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -63,7 +67,7 @@ class DiffusionReader:
 
     def _drawn(self, index_B: NDArray[np.int64]) -> NDArray[np.uint8]:
         spec, diffuser, device = self._spec, self._diffuser, self._device
-        real_B = index_B % spec.real_images
+        real_B = index_B % len(self._label_N)
         noise_BX = normal(uniform(("diffusion", self._seed), index_B, int(np.prod(diffuser.latent_shape))))
         look_BF = self._guide(real_B, index_B)
         with torch.no_grad():
@@ -89,23 +93,21 @@ class DiffusionReader:
         return pixels(image_BCHW)
 
 
-def _real_images(
-    spec: Diffusion, seed: int, store: Store
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], Sequence[str]]:
-    """What is drawn after, with labels and names of classes."""
-    population = Population.of(spec.real, seed)
-    if not missing_blocks(store, population, spec.real_images):  # to draw images again takes as long as the first time
-        images = load_images(store, population, spec.real_images)
-        return images.image_NHWC, images.label_N, class_names(store, population)
-    real = spec.real.open_with(population.seed, store)
-    samples = real(np.arange(spec.real_images))
-    return samples.image_BHWC, samples.label_B, real.record.get("class_names", [])
+def _given(spec: Diffusion, seed: int, store: Store) -> tuple[Sequence[str], NDArray[np.uint8], NDArray[np.int64]]:
+    """Names of classes, images and labels of what was learnt from; read where it lies, which spares to draw it."""
+    population = Population.of(spec.given.source, seed)
+    if not missing_blocks(store, population, spec.given.images):
+        images = load_images(store, population, spec.given.images)
+        return class_names(store, population), images.image_NHWC, images.label_N
+    real = population.source.open_with(population.seed, store)
+    samples = real(np.arange(spec.given.images))
+    return real.record.get("class_names", []), samples.image_BHWC, samples.label_B
 
 
-def opened(spec: Diffusion, seed: int, store: Store, class_names: Sequence[str]) -> Diffuser:
+def opened(spec: Diffusion, seed: int, store: Store, names: Sequence[str]) -> Diffuser:
     """The generator with the weights of all its stages, to draw with."""
-    population = Population.of(spec.real, seed)
-    subject = subject_of(spec.generator, population, spec.real_images, class_names, store, drawn=True)
+    population = Population.of(spec.given.source, seed)
+    subject = subject_of(spec.generator, population, spec.given.images, names, store, drawn=True)
     diffuser = spec.generator.build(subject)
     for stage in spec.own_learnt(seed):
         if isinstance(stage, Trained):
