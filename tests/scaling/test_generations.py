@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from scaleback.scaling.generations import FORMS, RATES, Observed, fit_growth
-from scaleback.scaling.intervals import Interval
 from scaleback.scaling.laws import FitError
 
 SLOPE, RISE, RATE, BOUND = 0.03, 0.2, 0.5, 0.4
@@ -121,19 +120,13 @@ def test_a_line_has_no_bound_to_be_told():
     assert found.bound.mean == math.inf == found.bound.high
 
 
-def test_one_seed_has_no_interval_and_shows_no_growth():
-    found = fit_growth(study("linear", 0, seeds=1, generations=6), draws=50)
-    assert found.slope == Interval(found.slope.mean, None, None, 1)
-    assert found.course == "none"
-    assert set(found.aicc) == {"none", "linear", "bounded"}
-
-
 @pytest.mark.parametrize(
     ("runs", "line"),
     [
         ([], "a law of collapse needs at least 4 generations; got 0"),
         (study("linear", 0, generations=3), "a law of collapse needs at least 4 generations; got 3"),
-        (study("linear", 0, seeds=1, generations=4), "a law of collapse needs more runs than 4; got 4"),
+        (study("linear", 0, seeds=1), "a law of collapse needs two seeds, and 6 runs at least; got 1, 5"),
+        (study("linear", 0, seeds=2)[:6], "a law of collapse needs two seeds, and 7 runs at least; got 2, 6"),
         ([Observed(1, math.nan, 0)], "a law of collapse needs finite errors of finite generations"),
     ],
 )

@@ -233,7 +233,10 @@ def fit(study: Study, options: Namespace) -> int:
         raise SpecError("fit: is required; set the field of an exhaustive axis in the study")
     _, store = placed(options)
     content = gather(study, store)
-    laws = [*(law.plain() for law in study_laws(content)), *(law.plain() for law in generation_laws(content))]
+    laws = [
+        *(law.plain() for law in study_laws(content)),
+        *(law.plain() for law in generation_laws(content)),
+    ]
     where = f"fit/{study.name}/laws.json"
     store.put(where, json.dumps(laws, indent=1).encode())
     if options.json:

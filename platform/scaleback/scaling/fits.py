@@ -73,14 +73,13 @@ class GenerationLaw(_Law):
             return f"{self.title}: no law along generations: {self.refused}."
         fit, kind = self.fitted, self.measure.kind
         each = f"{kind.change(fit.slope)} a generation"
-        if fit.slope.low is None:
-            return f"{self.title}: the error changes by {each}; with one seed there is no interval."
         if fit.course == "none":
             return f"{self.title}: the error shows no growth over {len(set(self.counts))} generations ({each})."
         other = "bounded" if fit.form == "linear" else "linear"
-        behind = f"; {other}: AICc {fit.aicc[other]:.1f} more" if other in fit.aicc else ""
-        end = "" if fit.form == "linear" else f", towards a bound of {of_bound(fit.bound, self.measure)}"
-        return f"{self.title}: the error {fit.course}, {each}{end} ({fit.form}{behind})."
+        end = "" if fit.form == "linear" else f", towards a bound: {of_bound(fit.bound, self.measure)}"
+        return (
+            f"{self.title}: the error {fit.course}, {each}{end} ({fit.form}; {other}: AICc {fit.aicc[other]:.1f} more)."
+        )
 
     def plain(self) -> dict[str, Any]:
         """As stored and printed."""
@@ -132,8 +131,8 @@ def generation_laws(content: Content) -> list[GenerationLaw]:
 
 
 def of_bound(bound: Interval, measure: Shown) -> str:
-    """``28.1 % [25.0, 31.2]``, or that there is none to be told."""
-    return "no number, for its rate is at the end of its range" if math.isinf(bound.mean) else measure.kind.level(bound)
+    """``28.1 % [25.0, 31.2]``, or that these generations do not tell."""
+    return "not determined" if math.isinf(bound.mean) else measure.kind.level(bound)
 
 
 def _along(content: Content, form: str) -> Iterator[tuple[Shown, str, list[float], list[Cell]]]:

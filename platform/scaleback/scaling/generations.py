@@ -47,7 +47,7 @@ class Growth:
     form: str
     """One of ``FORMS``, the least AICc."""
     aicc: Mapping[str, float]
-    """Of each form that the runs can determine, above the least."""
+    """Of each form, above the least."""
     level: float
     """Mean error over seeds and generations: all that there is to the form ``none``."""
     start: float
@@ -63,7 +63,9 @@ class Growth:
     def course(self) -> str:
         """``grows``, ``falls``, or ``none`` where the slope's interval or the best form leaves none to be seen."""
         low, high = self.slope.low, self.slope.high
-        if self.form == "none" or low is None or high is None or low <= 0 <= high:
+        assert low is not None, "a law is of two seeds or more"
+        assert high is not None, "a law is of two seeds or more"
+        if self.form == "none" or low <= 0 <= high:
             return "none"
         return "grows" if low > 0 else "falls"
 
@@ -92,10 +94,11 @@ def fit_growth(runs: Sequence[Observed], *, draws: int = DRAWS, seed: int = 0) -
         )
     names_K, place_N = np.unique([run.seed for run in runs], return_inverse=True)
     own_KN = (place_N == np.arange(len(names_K))[:, None]).astype(float)
-    possible = [form for form, free in FORMS.items() if len(runs) > len(names_K) + free + 2]
-    if "linear" not in possible:
-        raise FitError(f"a law of collapse needs more runs than {len(names_K) + 3}; got {len(runs)}")
-
+    most = len(names_K) + FORMS["bounded"] + 1
+    if len(names_K) < 2 or len(runs) < most + 2:
+        raise FitError(
+            f"a law of collapse needs two seeds, and {most + 2} runs at least; got {len(names_K)}, {len(runs)}"
+        )
     weight_RN = np.vstack([np.ones(len(runs)), resampled(place_N, draws, seed)])
     grid_G = np.linspace(*RATES, GRID)
     line = _projected(generation_N[None], error_N, own_KN, weight_RN)
@@ -105,7 +108,7 @@ def fit_growth(runs: Sequence[Observed], *, draws: int = DRAWS, seed: int = 0) -
         "linear": float(line.square_R[0]),
         "bounded": float(curve.square_R[0]),
     }
-    score = {form: aicc(square[form], len(runs), len(names_K) + FORMS[form] + 1) for form in possible}
+    score = {form: aicc(square[form], len(runs), len(names_K) + free + 1) for form, free in FORMS.items()}
     best = min(score, key=score.__getitem__)
     bound_R = np.where(curve.best_R == GRID - 1, np.inf, curve.level_R)
     return Growth(

@@ -198,9 +198,8 @@ def _generation_row(law: GenerationLaw) -> dict[str, Any]:
         "refused": None,
         "slope": law.measure.kind.change(fit.slope),
         "bound": of_bound(fit.bound, law.measure),
-        "aicc": [f"{fit.aicc[form]:.1f}" if form in fit.aicc else "" for form in FORMS],
-        "course": {"none": "no growth is seen", "grows": "it grows", "falls": "it falls"}[fit.course],
-        "form": fit.form,
+        "aicc": ", ".join(f"{fit.aicc[form]:.1f}" for form in FORMS),
+        "course": {"none": "no growth seen", "grows": f"grows, {fit.form}", "falls": f"falls, {fit.form}"}[fit.course],
     }
 
 
