@@ -105,7 +105,7 @@ def test_more_images_cost_only_the_blocks_that_are_not_there(store):
 def test_a_block_drawn_twice_has_the_same_bytes(tmp_path):
     found = []
     for name in ("a", "b"):
-        population_module.reader.cache_clear()
+        population_module._reader.cache_clear()
         store = Store(tmp_path / name)
         rendered(store, MADE, 65)
         found.append([file_of(store, MADE, number).read_bytes() for number in (0, 1)])
