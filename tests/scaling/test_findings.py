@@ -284,7 +284,7 @@ def test_the_laws_of_generations_are_said_for_each_succession():
     assert last.said.endswith(f"a generation (linear; bounded: AICc {last.fitted.aicc['bounded']:.1f} more).")
     assert "kept = all: the error grows, +2.2 points [" in every.said
     assert re.search(r"a generation, towards a bound: 40\.\d % \[.*\] \(bounded; linear: AICc", every.said)
-    assert re.search(r"kept = none: the error shows no growth over 5 generations \([+-]0\.\d points", none.said)
+    assert re.search(r"kept = none: no growth of the error is seen over 5 generations \([+-]0\.\d points", none.said)
     plain = last.plain()
     assert (plain["form"], plain["course"], plain["runs"]) == ("linear", "grows", 15)
     assert plain["slope"] == pytest.approx(0.03, abs=1e-3)

@@ -74,7 +74,7 @@ class GenerationLaw(_Law):
         fit, kind = self.fitted, self.measure.kind
         each = f"{kind.change(fit.slope)} a generation"
         if fit.course == "none":
-            return f"{self.title}: the error shows no growth over {len(set(self.counts))} generations ({each})."
+            return f"{self.title}: no growth of the error is seen over {len(set(self.counts))} generations ({each})."
         other = "bounded" if fit.form == "linear" else "linear"
         end = "" if fit.form == "linear" else f", towards a bound: {of_bound(fit.bound, self.measure)}"
         return (
