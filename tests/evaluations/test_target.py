@@ -38,9 +38,24 @@ def test_a_multiplier_is_the_number_it_comes_to(tiny_vit):
     assert Target.parse(more.plain()) == more
 
 
-@pytest.mark.parametrize("numbers", [{}, {"images": 5, "multiplier": 1.0}])
+def test_a_share_keeps_the_total_and_is_the_numbers_it_comes_to():
+    by_share = Target(data=Digits(), images=200, synthetic=Synthetic(source=Digits(fold=(1, 2)), share=0.25))
+    assert (by_share.real_images, by_share.synthetic_images, by_share.training_images) == (150, 50, 200)
+    by_number = Target(data=Digits(), images=150, synthetic=MADE)
+    assert by_share.fingerprint == by_number.fingerprint
+    assert by_share.stored(7) == by_number.stored(7)
+    assert Target.parse(by_share.plain()) == by_share
+    with pytest.raises(Refusal, match=r"^must give each of the 10 classes an image; got 5$"):
+        by_share.replace({"synthetic.share": 0.975}).refuse_impossible()
+    with pytest.raises(SpecError, match=r"synthetic.share: must be left out where they are alone; got 0.25"):
+        by_share.replace({"synthetic.role": "alone"})
+
+
+@pytest.mark.parametrize(
+    "numbers", [{}, {"images": 5, "multiplier": 1.0}, {"images": 5, "share": 0.5}, {"multiplier": 1.0, "share": 0.5}]
+)
 def test_one_number_of_synthetic_images_is_needed(numbers):
-    with pytest.raises(SpecError, match=r"^synthetic: needs one of images and multiplier$"):
+    with pytest.raises(SpecError, match=r"^synthetic: needs one of images, multiplier and share$"):
         Target.parse({"data": "digits", "images": 20, "synthetic": {"source": "digits", **numbers}})
 
 

@@ -32,18 +32,29 @@ class Synthetic(Spec):
     """The first so many of it."""
     multiplier: float | None = Field(None, gt=0)
     """The same as a multiple of the target's real images."""
+    share: float | None = Field(None, gt=0, lt=1)
+    """The same as a share of all images: the target's number is then the total of both."""
     role: Literal["added", "alone"] = "added"
     """Whether they are trained on beside the real images, or without them."""
 
     @model_validator(mode="after")
     def _one_number(self) -> Self:
-        if (self.images is None) == (self.multiplier is None):
-            raise Refusal("", "needs one of images and multiplier")
+        if [self.images, self.multiplier, self.share].count(None) != 2:
+            raise Refusal("", "needs one of images, multiplier and share")
+        if self.share is not None and self.role == "alone":
+            raise Refusal("share", refusal("must be left out where they are alone", self.share))
         return self
 
-    def count(self, real: int) -> int:
-        """How many they are beside so many real images."""
-        return self.images if self.images is not None else round((self.multiplier or 0) * real)
+    @property
+    def said_by(self) -> Literal["images", "multiplier", "share"]:
+        """The field that says how many they are."""
+        if self.images is not None:
+            return "images"
+        return "multiplier" if self.multiplier is not None else "share"
+
+    def count(self, given: int) -> int:
+        """How many they are where the target says so many images."""
+        return self.images if self.images is not None else round((self.multiplier or self.share or 0) * given)
 
 
 class Target(Spec):
@@ -51,7 +62,8 @@ class Target(Spec):
 
     data: AnyRealSource
     images: int = Field(ge=1)
-    """Labelled images for training, balanced over classes; which ones is drawn from the run's seed."""
+    """Labelled images for training, balanced over classes; which ones is drawn from the run's seed. With a ``share`` of
+    synthetic images, real and synthetic ones together."""
     synthetic: Synthetic | None = None
     """Made images, added to them or in their place."""
 
@@ -62,11 +74,12 @@ class Target(Spec):
         return self
 
     def canonical(self) -> dict[str, Plain]:
-        """A multiple of the real images is the number of images that it comes to."""
-        if self.synthetic is None or self.synthetic.multiplier is None:
+        """A multiple of the real images, or a share of all, is the numbers of images that it comes to."""
+        if self.synthetic is None or self.synthetic.said_by == "images":
             return super().canonical()
-        number = self.synthetic.model_copy(update={"images": self.synthetic_images, "multiplier": None})
-        return self.model_copy(update={"synthetic": number}).canonical()
+        none = {"multiplier": None, "share": None}
+        number = self.synthetic.model_copy(update={"images": self.synthetic_images, **none})
+        return self.model_copy(update={"images": self.labelled_images, "synthetic": number}).canonical()
 
     def refuse_impossible(self) -> None:
         """Raise Refusal if the data are too few, unlabelled, or of different classes in training and test.
@@ -83,8 +96,9 @@ class Target(Spec):
             self._refuse_synthetic(self.synthetic, classes)
         if not test.available():
             raise Refusal("data", refusal("must have test images", test.available()))
-        if self.images < classes:
-            raise Refusal("images", refusal(f"must give each of the {classes} classes an image", self.images))
+        if self.labelled_images < classes:
+            rule = f"must give each of the {classes} classes an image"
+            raise Refusal("images", refusal(rule, self.labelled_images))
         own, own_test = self.data.own_classes(), test.own_classes()
         if own_test != own:  # with a limit too: which classes it leaves depends on how many there are
             raise Refusal("data", refusal(f"must have the same classes in both splits, {own} in train", own_test))
@@ -94,7 +108,7 @@ class Target(Spec):
         if source.shape != self.data.shape:
             rule = f"must give images of shape {self.data.shape}, as the data"
             raise Refusal("synthetic.source", refusal(rule, source.shape))
-        images, count = self.synthetic_images, "images" if synthetic.multiplier is None else "multiplier"
+        images, count = self.synthetic_images, synthetic.said_by
         refuse_part(source, images, field="synthetic.source", count=f"synthetic.{count}")
         if images < classes:
             rule = f"must give each of the {classes} classes an image"
@@ -109,9 +123,15 @@ class Target(Spec):
         return origin_of(self.data.origin(), made)
 
     @property
+    def labelled_images(self) -> int:
+        """Real images that there are."""
+        shared = self.synthetic is not None and self.synthetic.said_by == "share"
+        return self.images - self.synthetic_images if shared else self.images
+
+    @property
     def real_images(self) -> int:
         """Real images that are trained on."""
-        return 0 if self.synthetic is not None and self.synthetic.role == "alone" else self.images
+        return 0 if self.synthetic is not None and self.synthetic.role == "alone" else self.labelled_images
 
     @property
     def synthetic_images(self) -> int:
@@ -125,7 +145,7 @@ class Target(Spec):
 
     def stored(self, seed: int) -> list[tuple[Population, int]]:
         """Populations that it is made of, and how many images of each: real, synthetic if there are any, test."""
-        found = [(self.train_population(seed), self.images)]
+        found = [(self.train_population(seed), self.labelled_images)]
         if self.synthetic is not None:
             found.append((Population.of(self.synthetic.source, seed), self.synthetic_images))
         return [*found, (self.test_population(), self.test_images)]

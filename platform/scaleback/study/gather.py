@@ -28,7 +28,7 @@ from scaleback.study.study import Point, Study
 SHEET_COLUMNS, SHEET_SEEDS, MOST_SHEETS = 8, 5, 12
 SHEET_SIDE_PX = 56
 REAL_COUNT = r"target\.images|target\.synthetic\.source\.(.+\.)?real_images"
-SYNTHETIC_COUNT = r"target\.synthetic\.(images|multiplier)"
+SYNTHETIC_COUNT = r"target\.synthetic\.(images|multiplier|share)"
 """Fields that say how many labelled images there are."""
 
 
