@@ -30,9 +30,7 @@ collision is noticed, because the whole spec lies beside the artifact and is com
 class Spec(BaseModel):
     """Base of everything that has identity."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     revision: ClassVar[int] = 1
     beside: ClassVar[frozenset[str]] = frozenset()
     """Fields that are no part of identity: how the same thing is come by."""

@@ -64,7 +64,10 @@ class Machines(Spec):
     trials_per_s: float = Field(28.0, gt=0)
     """What Tune can start: 1,691 a minute were measured, with trials that do nothing."""
     tasks_per_s: float = Field(600.0, gt=0)
-    """What the driver can submit and hear the end of: a thousand took 0.8 to 1.9 s."""
+    """Render tasks that the driver can submit and hear the end of: a thousand that do nothing took 0.8 to 1.9 s.
+
+    Stages of runs are submitted by the processes of their trials.
+    """
     overlap: bool = False
     """Whether runs begin while images are drawn; where both wait for a core, runs go first."""
     seed: int = 0

@@ -79,6 +79,10 @@ class Pool:
             node.listed.discard(demand)
         return None
 
+    def has_room(self, demand: Demand) -> bool:
+        """Whether so much is free, on whatever nodes."""
+        return self._free.cores + ROUNDING >= demand.cores and self._free.gpus + ROUNDING >= demand.gpus
+
     def give(self, node: Node, demand: Demand) -> None:
         """Room that is free again; a node that is lost has none."""
         if node.up:

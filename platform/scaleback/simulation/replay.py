@@ -45,7 +45,7 @@ class Forecast:
     """Of one worker, repeated after nodes were lost."""
     nodes_lost: int
     nodes_full_share: float
-    """Share of the time in which something waited for a core or a GPU."""
+    """Share of the time in which there was no room for one more stage."""
     driver_busy_share: float
     bandwidth_full_share: float
     requests_busy_share: float
@@ -128,7 +128,7 @@ class _Replay:
             idle_core_s=pool.idle.cores,
             lost_work_s=runner.lost_s,
             nodes_lost=runner.losses,
-            nodes_full_share=runner.waiting_s / end_s,
+            nodes_full_share=runner.full_s / end_s,
             driver_busy_share=self._driver.busy_s / end_s,
             bandwidth_full_share=runner.channel.full_s / end_s,
             requests_busy_share=self._requests.busy_s / end_s,
@@ -270,7 +270,7 @@ class _Replay:
             written_bytes=job.written_bytes,
             losses_left=placement.retries,
         )
-        self._driven(1 / self._machines.tasks_per_s, self._runner.submit, task)
+        self._events.after(0.0, self._runner.submit, task)  # by the run's own process, not by the driver
 
     def _told(self, number: int, group: set[int]) -> None:
         group.add(number)

@@ -55,9 +55,9 @@ class Runner:
         self._queues: dict[tuple[bool, Demand], deque[Task]] = {
             (torch, demand): deque() for torch in (True, False) for demand in demands
         }
-        self._counted_s = 0.0
-        self.waiting_s = 0.0
-        """How long some task waited for room."""
+        self._stage, self._counted_s = demands[0], 0.0
+        self.full_s = 0.0
+        """How long there was no room for one more stage."""
         self.lost_s, self.losses = 0.0, 0
         """Seconds of work that were lost with nodes, and how many nodes."""
 
@@ -70,8 +70,8 @@ class Runner:
     def count(self, now_s: float) -> None:
         """Bring what is counted up to now; called before anything changes."""
         if now_s > self._counted_s:
-            if any(self._queues.values()):
-                self.waiting_s += now_s - self._counted_s
+            if any(self._queues.values()) or not self.pool.has_room(self._stage):
+                self.full_s += now_s - self._counted_s
             self._counted_s = now_s
             self.pool.advance(now_s)
 

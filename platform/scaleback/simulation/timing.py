@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from scaleback.core.errors import InputError
@@ -46,7 +47,7 @@ class Measured:
     written_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Timing:
     """Answers by the closest that was measured; what nothing tells is refused.
 
@@ -77,14 +78,14 @@ class Timing:
         parameters_bytes = float(BYTES_PER_PARAMETER * _parameters(stage))
         reads = _reads(stage)
         read = sum(images * self.image_bytes(population) for population, images in reads)
-        blocks = sum(population.whole_blocks(images)[0] for population, images in reads)
+        blocks = sum(self._blocks(population, images) for population, images in reads)
         weights = parameters_bytes if isinstance(stage, Evaluate) and stage.pretrain is not None else 0.0
         return Job(
             name=stage.address,
             seconds=self._seconds(stage),
             read_bytes=read + weights,
             written_bytes=0.0 if isinstance(stage, Evaluate) else parameters_bytes,
-            requests=2 * blocks + FILES_A_STAGE,
+            requests=2 * int(blocks) + FILES_A_STAGE,
             checkpoint_bytes=CHECKPOINT_COPIES * parameters_bytes,
             grouped=not isinstance(stage, Evaluate),
         )
@@ -96,37 +97,42 @@ class Timing:
             InputError: no image of the kind was drawn yet.
         """
         source = population.source
-        same = [one for one in self.measured.get("render", []) if one.spec.source == source]
-        if not same:
-            same = [one for one in self.measured.get("render", []) if one.spec.source.short == source.short]
-        if not same:
+        drawn = [one for one in self.measured.get("render", []) if one.spec.source.short == source.short]
+        if not drawn:
             raise self._unknown("render", source.short)
-        area = source.shape[0] * source.shape[1]
-        each = [one.seconds / one.images * area / _area(one.spec) for one in same]
-        return statistics.median(each)
+        same = [one for one in drawn if one.spec.source == source] or drawn
+        return _area(population) * statistics.median(one.seconds / one.images / _area(one.spec) for one in same)
 
     def image_bytes(self, population: Population) -> float:
         """Bytes of an image in its block: as measured, or by its raw size."""
-        same = [one for one in self.measured.get("render", []) if one.spec.source.short == population.source.short]
-        if not same:
-            height, width, channels = population.source.shape
-            return height * width * channels * IMAGE_BYTES_SHARE
-        area = _area(population)
-        return statistics.median(one.written_bytes / one.images * area / _area(one.spec) for one in same)
+        known, short = self._found, population.source.short
+        if ("bytes", short) not in known:
+            drawn = [one for one in self.measured.get("render", []) if one.spec.source.short == short]
+            each = [one.written_bytes / one.images / _area(one.spec) for one in drawn]
+            known["bytes", short] = statistics.median(each) if each else population.source.shape[2] * IMAGE_BYTES_SHARE
+        return _area(population) * known["bytes", short]
+
+    def _blocks(self, population: Population, images: int) -> float:
+        """How many blocks hold so many images."""
+        key = ("blocks", population.source.short, population.source.shape, images)
+        if key not in self._found:
+            self._found[key] = population.whole_blocks(images)[0]
+        return self._found[key]
 
     def _seconds(self, stage: Stage) -> float:
-        verb = stage.address.partition("/")[0]
-        size = _size(stage)
-        alike: tuple[Callable[[Any], bool], ...] = (
-            lambda spec: spec.address == stage.address,
-            lambda spec: spec.short == stage.short and _backbone(spec) == _backbone(stage),
-            lambda spec: spec.short == stage.short,
-        )
-        for matches in alike:
-            rates = [one.seconds / _size(one.spec) for one in self.measured.get(verb, []) if matches(one.spec)]
-            if rates:
-                return size * statistics.median(rates)
-        return size * self._by_operations(verb, stage)
+        verb, size = stage.address.partition("/")[0], _size(stage)
+        exact = self._exact.get(stage.address)
+        return exact if exact is not None else size * self._rate(verb, stage)
+
+    def _rate(self, verb: str, stage: Stage) -> float:
+        """Seconds of one unit of a stage's size; the same for all stages of a model and a method."""
+        key = (verb, stage.short, _backbone(stage))
+        if key not in self._found:
+            alike = [one for one in self.measured.get(verb, []) if one.spec.short == stage.short]
+            same = [one for one in alike if _backbone(one.spec) == _backbone(stage)] or alike
+            rates = [one.seconds / _size(one.spec) for one in same]
+            self._found[key] = statistics.median(rates) if rates else self._by_operations(verb, stage)
+        return self._found[key]
 
     def _by_operations(self, verb: str, stage: Stage) -> float:
         """Seconds of an operation of pre-training, for what counts its operations too."""
@@ -137,6 +143,17 @@ class Timing:
         if not rates or not trains:
             raise self._unknown(verb, stage.short)
         return statistics.median(rates)
+
+    @cached_property
+    def _exact(self) -> dict[str, float]:
+        """Seconds of the stages themselves, where they were measured."""
+        staged = [one for verb, found in self.measured.items() if verb != "render" for one in found]
+        return {one.spec.address: one.seconds for one in staged}
+
+    @cached_property
+    def _found(self) -> dict[Any, float]:
+        """What was asked before."""
+        return {}
 
     def _unknown(self, verb: str, short: str) -> InputError:
         return InputError(
@@ -182,8 +199,9 @@ def _size(stage: Any) -> float:
             return float(stage.budget_images)
 
 
-def _backbone(stage: Any) -> object:
-    return getattr(stage, "backbone", None)
+def _backbone(stage: Any) -> str | None:
+    backbone = getattr(stage, "backbone", None)
+    return None if backbone is None else backbone.fingerprint
 
 
 def _parameters(stage: Stage) -> int:
