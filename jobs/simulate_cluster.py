@@ -33,13 +33,13 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
+from scaleback.cluster.machines import Machines, Overheads
 from scaleback.cluster.placement import Placement, load_placement
 from scaleback.cluster.progress import Progress
 from scaleback.core import units
 from scaleback.core.errors import InputError, SpecError, refusal
 from scaleback.core.spec import assign
 from scaleback.core.store import Store
-from scaleback.simulation.machines import Machines, Overheads
 from scaleback.simulation.replay import Forecast, forecast
 from scaleback.simulation.timing import Timing
 from scaleback.simulation.work import Work, work_of
@@ -298,9 +298,7 @@ def parser() -> Parser:
     made.add_argument("--nodes", default=NODES, help="numbers of nodes")
     made.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="of a node")
     made.add_argument("--gpus", type=int, default=0, help="of a node")
-    made.add_argument(
-        "--machine", action="append", default=[], metavar="FIELD=VALUE", help="as in simulation/machines.py"
-    )
+    made.add_argument("--machine", action="append", default=[], metavar="FIELD=VALUE", help="as in cluster/machines.py")
     made.add_argument("--overlap", action="store_true", help="runs begin while images are drawn")
     made.add_argument("--remaining", action="store_true", help="only what the storage lacks")
     made.add_argument("--placement", default="laptop", help="workers, cores and GPUs of a run")

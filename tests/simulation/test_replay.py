@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scaleback.cluster.machines import Machines, Overheads
 from scaleback.cluster.placement import Placement
 from scaleback.core.errors import PlacementError, SpecError
-from scaleback.simulation.machines import Machines, Overheads
 from scaleback.simulation.replay import forecast
 from scaleback.simulation.work import Drawn, Job, Trial, Work
 

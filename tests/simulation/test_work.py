@@ -161,7 +161,7 @@ def test_a_mistake_gets_one_line_and_exit_code_two(words, says, tmp_path, capsys
 
 
 def test_places_are_those_of_the_placement(measured, store):
-    from scaleback.simulation.machines import Machines
+    from scaleback.cluster.machines import Machines
     from scaleback.simulation.replay import forecast
 
     work = work_of(plan_study(STUDY, store), Timing.of(measured), store)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scaleback.cluster.machines import Machines
 from scaleback.core import seeds
-from scaleback.simulation.machines import Machines
 
 ROUNDING = 1e-9
 """Half GPUs add up to whole ones within this."""

@@ -13,9 +13,9 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
+from scaleback.cluster.machines import Machines
 from scaleback.cluster.placement import Placement
 from scaleback.core.errors import PlacementError
-from scaleback.simulation.machines import Machines
 from scaleback.simulation.pool import Demand
 from scaleback.simulation.shared import Server
 from scaleback.simulation.tasks import Runner, Task

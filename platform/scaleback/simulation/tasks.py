@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from scaleback.cluster.machines import Machines
 from scaleback.simulation.events import Events
-from scaleback.simulation.machines import Machines
 from scaleback.simulation.pool import Demand, Node, Pool
 from scaleback.simulation.shared import Channel, Server
 

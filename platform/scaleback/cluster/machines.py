@@ -1,4 +1,4 @@
-"""The cluster of a simulation: nodes, what they lose, storage, the driver; and what stages cost beside their work."""
+"""The cluster of a simulation, never part of identity: nodes, what they lose, storage, the driver, and overheads."""
 
 from __future__ import annotations
 
