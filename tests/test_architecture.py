@@ -31,6 +31,7 @@ LEVELS = {
     "evaluations": 4,
     "study": 5,
     "cluster": 6,
+    "simulation": 7,
     "commands": 7,
     "cli": 8,
 }

@@ -1,6 +1,8 @@
 """Identity: what makes two specs the same, and how a wrong one is refused."""
 
+import hashlib
 import json
+import pickle
 import random
 from typing import Annotated, Literal
 
@@ -42,6 +44,10 @@ class Picture(Spec):
     size: Annotated[Square, presets("preset", lambda: PRESETS)] = Square(side=3.0)
 
 
+class Named(Spec):
+    name: str
+
+
 class Revised(Spec):
     revision = 2
     radius: int = 3
@@ -54,6 +60,26 @@ def test_a_default_written_out_is_the_same_spec():
 
 def test_canonical_leaves_out_defaults_and_keeps_kinds():
     assert Picture(shape=Disc()).canonical() == {"shape": {"kind": "disc"}}
+
+
+@given(side=st.floats(-9, 9), tags=st.lists(st.integers()), radius=st.integers(), mode=st.sampled_from(["é", "filled"]))
+def test_the_fingerprint_is_of_the_canonical_json_however_it_is_put_together(side, tags, radius, mode):
+    shape, more = Square(side=side, tags=tuple(tags)), (Disc(radius=radius), Square(side=1.5))
+    picture = Picture(shape=shape, more=more, size=shape)
+    text = json.dumps(picture.canonical(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    assert picture.fingerprint == hashlib.sha256(text.encode()).hexdigest()
+    assert pickle.loads(pickle.dumps(picture)).__dict__.keys() == type(picture).model_fields.keys()
+    assert (
+        Named(name=mode).fingerprint
+        == hashlib.sha256(json.dumps({"name": mode}, separators=(",", ":")).encode()).hexdigest()
+    )
+
+
+def test_copies_that_share_a_change_share_its_member():
+    made = {}
+    copies = [Picture(shape=Disc()).replace({"shape.radius": 5, "count": count}, made) for count in (1, 2)]
+    assert copies[0].shape is copies[1].shape
+    assert copies[1] == Picture(shape=Disc(radius=5), count=2)
 
 
 def test_a_bumped_revision_is_another_identity():

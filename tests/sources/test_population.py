@@ -154,6 +154,17 @@ def test_identity_is_source_seed_and_files_and_not_the_number_of_images(tmp_path
     assert paths[0].origin != paths[1].origin
 
 
+@given(images=st.integers(1, 60_000), size_px=st.sampled_from([16, 512, 2_048, 20_000]))
+@FEW
+def test_blocks_are_counted_as_they_are_listed(images, size_px):
+    population = Population.of(FRACTAL.replace({"size_px": size_px}), 0)
+    blocks = population.blocks(images)
+    assert population.whole_blocks(images) == (len(blocks), blocks[-1].stop)
+    few = Population.of(Digits(), 0)
+    held = min(images, 797)
+    assert few.whole_blocks(held) == (len(few.blocks(held)), few.blocks(held)[-1].stop)
+
+
 def test_facts_and_labels_are_stored_beside_the_images(store):
     rendered(store, MADE, 64)
     table = pq.read_table(io.BytesIO(population_module.read_block(store, MADE, MADE.blocks(1)[0])))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from scaleback.core.errors import PlacementError, refusal, short, unknown
 from scaleback.core.plain import is_file, parse_yaml, read_file
@@ -16,11 +16,14 @@ FOLDER = Path(__file__).resolve().parents[3] / "clusters"
 LAUNCH = FOLDER / "launch"
 """Files that start a cluster, for ``ray up`` and KubeRay; none of them is a placement."""
 DEFAULT = "laptop"
+DESCRIBED = ConfigDict(use_attribute_docstrings=True)
+"""Fields are described in ``placement.schema.json``, by reading the source again: for all specs it would take 0.2 s."""
 
 
 class Prices(Spec):
     """What an hour costs, in any one currency."""
 
+    model_config = DESCRIBED
     cpu_hour: float = Field(0.0, ge=0)
     gpu_hour: float = Field(0.0, ge=0)
     currency: str = "USD"
@@ -29,6 +32,7 @@ class Prices(Spec):
 class Placement(Spec):
     """A cluster and how much of it one stage asks for."""
 
+    model_config = DESCRIBED
     address: str = "local"
     """``local`` starts Ray on this machine; ``auto`` joins the running cluster; else a cluster's address."""
     cpus: int | None = Field(None, ge=1)

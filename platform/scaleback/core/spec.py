@@ -30,9 +30,7 @@ collision is noticed, because the whole spec lies beside the artifact and is com
 class Spec(BaseModel):
     """Base of everything that has identity."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     revision: ClassVar[int] = 1
     beside: ClassVar[frozenset[str]] = frozenset()
     """Fields that are no part of identity: how the same thing is come by."""
@@ -60,9 +58,9 @@ class Spec(BaseModel):
         return fields
 
     @cached_property
-    def _identity(self) -> dict[str, Plain]:
-        """The canonical form, made once: runs of a study share most of their members. Not to be changed."""
-        return self.canonical()
+    def _identity(self) -> _Form:
+        """The canonical form as a member of another's, made once: runs of a study share most of their members."""
+        return _Form(self.canonical())
 
     def plain(self) -> dict[str, Plain]:
         """Every field as numbers, strings, lists and mappings: what is stored, shown, and parsed back."""
@@ -75,11 +73,17 @@ class Spec(BaseModel):
             del copied.__dict__[name]
         return copied
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """What travels to another process: the fields, and nothing that was computed from them."""
+        state = super().__getstate__()
+        fields = type(self).model_fields
+        return {**state, "__dict__": {name: value for name, value in state["__dict__"].items() if name in fields}}
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON, 64 hex digits."""
-        text = json.dumps(self._identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        # Its own form is not kept: of ten thousand runs it would fill more memory than the runs do.
+        return hashlib.sha256(_json(self.canonical()).encode()).hexdigest()
 
     @property
     def short(self) -> str:
@@ -104,17 +108,33 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise SpecError("\n".join(fault_lines(error, cls, data, at))) from None
 
-    def replace(self, changes: Mapping[str, Plain]) -> Self:
+    def replace(self, changes: Mapping[str, Plain], made: dict[str, Any] | None = None) -> Self:
         """A copy with dotted fields set, in order: ``{"source.delta": 0.2}``.
 
         Setting a member with kinds to a bare name, or its ``kind`` to another one, starts that member afresh.
+
+        Args:
+            changes: dotted field to value.
+            made: what earlier calls made of such changes; it is added to, and copies that share a change share what
+                it makes.
         """
-        touched = {path.partition(".")[0] for path in changes}
-        plain: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
-        plain |= {name: _plain(plain[name], Spec.plain) for name in touched & plain.keys()}
+        made = {} if made is None else made
+        by_field: dict[str, dict[str, Plain]] = {}
         for path, value in changes.items():
-            assign(plain, path, value)
-        return type(self).parse(plain)
+            by_field.setdefault(path.partition(".")[0], {})[path] = value
+        keys = {name: json.dumps(list(given.items())) for name, given in by_field.items()}
+        plain: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        for name, given in by_field.items():
+            if keys[name] in made:
+                plain[name] = made[keys[name]]
+                continue
+            if name in plain:
+                plain[name] = _plain(plain[name], Spec.plain)
+            for path, value in given.items():
+                assign(plain, path, value)
+        copy = type(self).parse(plain)
+        made.update((keys[name], getattr(copy, name)) for name in by_field)
+        return copy
 
 
 def variants(registry: Mapping[str, type[S]]) -> Any:
@@ -190,6 +210,28 @@ def _defaults(cls: type[Spec]) -> dict[str, Any]:
     return {
         name: REQUIRED if info.is_required() else info.get_default(call_default_factory=True) for name, info in fields
     }
+
+
+class _Form(dict[str, Plain]):
+    """The canonical form of a member, which remembers how it is written. Not to be changed."""
+
+    @cached_property
+    def json(self) -> str:
+        return _json(dict(self))
+
+
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _json(value: Plain) -> str:
+    """Canonical JSON: what ``_JSON`` writes, put together from members that are written already."""
+    if isinstance(value, _Form):
+        return value.json
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{_JSON.encode(name)}:{_json(item)}' for name, item in sorted(value.items()))}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_json, value))}]"
+    return _JSON.encode(value)
 
 
 def _revised(value: object) -> bool:

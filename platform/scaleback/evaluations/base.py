@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -150,7 +151,7 @@ class Target(Spec):
             found.append((Population.of(self.synthetic.source, seed), self.synthetic_images))
         return [*found, (self.test_population(), self.test_images)]
 
-    @property
+    @cached_property
     def test(self) -> RealSource:
         """The source of the test split."""
         return self.data.as_test()

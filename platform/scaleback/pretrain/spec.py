@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -28,8 +29,14 @@ class Pretrain(Spec):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        refuse_impossible(self.population.source, self.images, self.objective, self.recipe, self.backbone)
+        assert self._looked_at
         return self
+
+    @cached_property
+    def _looked_at(self) -> bool:
+        """Looks once: pydantic asks again for every stage that this one becomes a member of."""
+        refuse_impossible(self.population.source, self.images, self.objective, self.recipe, self.backbone)
+        return True
 
     @property
     def short(self) -> str:
@@ -54,7 +61,7 @@ class Pretrain(Spec):
             batch_images=self.recipe.batch_images // self.recipe.accumulate,
         )
 
-    @property
+    @cached_property
     def flops_an_image(self) -> float:
         """Operations of training on one image: of the backbone, all views, forward and backward."""
         return flops_an_image(self.objective, self.recipe, self.backbone)

@@ -18,6 +18,7 @@ from scaleback.core.spec import Spec
 if TYPE_CHECKING:
     from scaleback.core.store import Store
     from scaleback.sources.learnt import Learnt
+    from scaleback.sources.population import Population
 
 # Shapes: B images of a batch, N images of a population, H rows, W columns, C channels.
 
@@ -121,6 +122,13 @@ class FreshReader(Reader, Protocol):
         ...
 
 
+class Populations:
+    """Of one source, by seed and digest. No mapping, since sources are compared, and populations hold their source."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[int, str | None], Population] = {}
+
+
 class Source(Spec, ABC):
     """A population of images. A spec only: ``open`` does the work."""
 
@@ -187,6 +195,11 @@ class Source(Spec, ABC):
     def origin(self) -> str | None:
         """A digest of the files behind the source, part of the identity of what is read from them; None if made."""
         return None
+
+    @cached_property
+    def populations(self) -> Populations:
+        """Those made of it so far: runs of a study share them, and their addresses."""
+        return Populations()
 
     def image_names(self, seed: int, images: int) -> list[tuple[str, ...]]:
         """What a file of the user's may call each of the first images; ``seed`` is the one it is opened with."""

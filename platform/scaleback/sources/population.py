@@ -55,7 +55,11 @@ class Population(Spec):
     @classmethod
     def of(cls, source: Source, seed: int) -> Self:
         """The population that a run with ``seed`` uses."""
-        return cls(source=source, seed=source.population_seed(seed), origin=source.origin())
+        own_seed, origin = source.population_seed(seed), source.origin()
+        made = source.populations.made
+        if (own_seed, origin) not in made:
+            made[own_seed, origin] = cls(source=source, seed=own_seed, origin=origin)
+        return cast(Self, made[own_seed, origin])
 
     @property
     def short(self) -> str:
@@ -76,11 +80,28 @@ class Population(Spec):
         Raises:
             DataError: the source has fewer.
         """
+        return list(_blocks(self.source.image_bytes, images, self._end(images)))
+
+    def whole_blocks(self, images: int) -> tuple[int, int]:
+        """How many blocks hold the first ``images`` images, and how many images they hold; without listing them.
+
+        Raises:
+            DataError: the source has fewer.
+        """
+        end, most = self._end(images), _most(self.source.image_bytes)
+        number, start = 0, 0
+        for block in _blocks(self.source.image_bytes, min(images, 2 * most), end):  # from here on all are the longest
+            number, start = block.number + 1, block.stop
+        more = max(0, -(-(images - start) // most))
+        stop = start + more * most
+        return number + more, stop if end is None else min(stop, end)
+
+    def _end(self, images: int) -> int | None:
+        """How many images there are; None for no end."""
         available = self.source.available()
         if available is not None and images > available:
             raise DataError(f"has {available:,} images; asked for {images:,}")
-        end = images if available is None else available
-        return list(_blocks(self.source.image_bytes, images, None if available is None else end))
+        return available
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,8 +140,13 @@ class Stream:
         return self._reader(index_B)
 
 
+def _most(image_bytes: int) -> int:
+    """Images of the longest block."""
+    return max(FIRST_BLOCK_IMAGES, min(LARGEST_BLOCK_IMAGES, LARGEST_BLOCK_BYTES // image_bytes))
+
+
 def _blocks(image_bytes: int, images: int, available: int | None) -> Iterator[Block]:
-    most = max(FIRST_BLOCK_IMAGES, min(LARGEST_BLOCK_IMAGES, LARGEST_BLOCK_BYTES // image_bytes))
+    most = _most(image_bytes)
     number, start, length = 0, 0, FIRST_BLOCK_IMAGES
     while start < images:
         stop = start + length if available is None else min(start + length, available)

@@ -93,15 +93,25 @@ class Inventory:
         verbs = ("captions", "generator", "adapt", "judge", "render", "pretrain", "evaluate")
         names = [name for verb in verbs for name in store.files(verb)]
         self._held = {name.rpartition("/")[0] for name in names if name.endswith("/manifest.json")}
+        self._begun = {address.rpartition("/")[0] for address in self._held}
         self._failed = {name.rpartition("/")[0] for name in names if name.endswith(f"/{FAILURE}")}
 
     def holds(self, address: str) -> bool:
         """Whether a whole artifact lies there."""
         return address in self._held
 
+    def holds_below(self, address: str) -> bool:
+        """Whether any artifact lies below, such as a block of a population."""
+        return address in self._begun
+
     def failed(self, address: str) -> bool:
         """Whether a failure record lies there."""
         return address in self._failed
+
+    @property
+    def any_failed(self) -> bool:
+        """Whether a failure record lies anywhere."""
+        return bool(self._failed)
 
     def flops_per_s(self) -> float | None:
         """Median speed of pre-training among some finished runs."""
@@ -140,43 +150,47 @@ def plan_runs(runs: Iterable[tuple[Point, Run]], store: Store, *, stream: bool =
     inventory = Inventory(store)
     plan = Plan(flops_per_s=inventory.flops_per_s())
     for point, run in runs:
-        missing = tuple(spec.address for spec in run.evaluates if not inventory.holds(spec.address))
+        evaluates = {spec.address: spec for spec in run.evaluates}
+        missing = tuple(address for address in evaluates if not inventory.holds(address))
         plan.runs.append(Planned(point, run, missing, _failure(run, inventory)))
         if missing:
+            plan.evaluates |= {address: evaluates[address] for address in missing}
             _add_stages(plan, run, inventory, stream)
     _count_images(plan, inventory)
     return plan
 
 
 def _add_stages(plan: Plan, run: Run, inventory: Inventory, stream: bool) -> None:
-    for spec in run.evaluates:
-        if not inventory.holds(spec.address):
-            plan.evaluates[spec.address] = spec
-    if run.pretrain is not None and not inventory.holds(run.pretrain.address):
-        plan.pretrains[run.pretrain.address] = run.pretrain
+    if run.pretrain is not None and not inventory.holds(address := run.pretrain.address):
+        plan.pretrains[address] = run.pretrain
     learnt = [stage for stage in run.learnt if not inventory.holds(stage.address)]
     plan.learnt |= {stage.address: stage for stage in learnt}
     for population, images in [*((stage.population, stage.images) for stage in learnt), *run.stored(stream=stream)]:
-        known = plan.images.get(population.address, (population, 0))[1]
-        plan.images[population.address] = (population, max(images, known))
+        address = population.address
+        known = plan.images.get(address, (population, 0))[1]
+        plan.images[address] = (population, max(images, known))
 
 
 def _count_images(plan: Plan, inventory: Inventory) -> None:
     for population, images in plan.images.values():
         height, width, channels = population.source.shape
-        for block in population.blocks(images):
-            count = block.stop - block.start
-            if inventory.holds(population.block_address(block.number)):
-                plan.images_stored += count
-            else:
-                plan.images_missing += count
-                plan.bytes_missing += count * height * width * channels * IMAGE_BYTES_SHARE
+        # A hundred million images are 24,000 blocks: they are gone through only where some are there.
+        begun = inventory.holds_below(population.address)
+        blocks = population.blocks(images) if begun else []
+        held = [block for block in blocks if inventory.holds(population.block_address(block.number))]
+        stored = sum(block.stop - block.start for block in held)
+        missing = population.whole_blocks(images)[1] - stored
+        plan.images_stored += stored
+        plan.images_missing += missing
+        plan.bytes_missing += missing * height * width * channels * IMAGE_BYTES_SHARE
     for pretrain in plan.pretrains.values():
         # Weights, and while it runs a learner, two moments and perhaps an average, in two checkpoints.
         plan.bytes_missing += BYTES_PER_PARAMETER * pretrain.backbone.cost().parameters
 
 
 def _failure(run: Run, inventory: Inventory) -> str | None:
+    if not inventory.any_failed:
+        return None
     stages: Sequence[Learnt | Pretrain | Evaluate] = [
         *run.learnt,
         *([run.pretrain] if run.pretrain else []),

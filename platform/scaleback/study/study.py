@@ -6,7 +6,8 @@ import itertools
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -237,7 +238,12 @@ class Study(Spec):
                 changes |= dict(axis.changes(point.values[axis.field]))
         if point.baseline:
             changes |= self.compared.changes
-        return self.base.replace({"seed": seed, **changes})
+        return self.base.replace({"seed": seed, **changes}, self._made)
+
+    @cached_property
+    def _made(self) -> dict[str, Any]:
+        """Members of the runs so far, which runs share that agree in them: a plan is several times as fast for it."""
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
