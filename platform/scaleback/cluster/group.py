@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from scaleback.cluster.asks import Ask
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.worker import TrainingStage, verb_of
 from scaleback.core.errors import RunError, ScalebackError
@@ -24,9 +25,6 @@ def train_in_group(spec: TrainingStage, store: Store, placement: Placement) -> N
     from ray.train.torch import TorchConfig, TorchTrainer
 
     use_gpu = placement.gpus_per_worker > 0
-    resources: dict[str, float] = {"CPU": placement.cpus_per_worker}
-    if use_gpu:
-        resources["GPU"] = placement.gpus_per_worker
     # A name of its own for every start: Train would resume by name, and what there is to resume is ours.
     name = f"{spec.slug}-{uuid.uuid4().hex[:8]}"
     trainer = TorchTrainer(
@@ -34,7 +32,10 @@ def train_in_group(spec: TrainingStage, store: Store, placement: Placement) -> N
         train_loop_config={"verb": verb_of(spec), "spec": spec.plain(), "store": store, "placement": placement},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=placement.workers, use_gpu=use_gpu, resources_per_worker=resources, placement_strategy="PACK"
+            num_workers=placement.workers,
+            use_gpu=use_gpu,
+            resources_per_worker=Ask.worker(placement).bundle,
+            placement_strategy="PACK",  # gradients of neighbours stay off the network
         ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # mypy sees the class of Train's first version
             name=name,

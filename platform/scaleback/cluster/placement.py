@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from scaleback.core.errors import PlacementError, refusal, short, unknown
+from scaleback.core.errors import PlacementError, Refusal, refusal, short, unknown
 from scaleback.core.plain import is_file, parse_yaml, read_file
 from scaleback.core.spec import Spec
 
@@ -16,6 +16,8 @@ FOLDER = Path(__file__).resolve().parents[3] / "clusters"
 LAUNCH = FOLDER / "launch"
 """Files that start a cluster, for ``ray up`` and KubeRay; none of them is a placement."""
 DEFAULT = "laptop"
+OWN_NAMES = {"CPU": "cpus", "GPU": "gpus", "memory": "memory_gb"}
+"""Resources that Ray knows by itself, and the fields that ask for them."""
 
 
 class Prices(Spec):
@@ -44,6 +46,16 @@ class Placement(Spec):
     cpus_per_worker: int = Field(1, ge=1)
     """Cores, and torch's threads: numbers are equal to the bit only at an equal number of threads."""
     gpus_per_worker: float = Field(0.0, ge=0)
+    memory_gb_per_worker: float | None = Field(None, gt=0)
+    """Memory that a node must have free for a worker; None asks for none."""
+    resources_per_worker: dict[str, float] = Field(default_factory=dict)
+    """Resources of a cluster's own naming that a node must have, such as ``{trains: 1}``."""
+    cpus_per_render: int = Field(1, ge=1)
+    """Cores of a task that renders."""
+    memory_gb_per_render: float | None = Field(None, gt=0)
+    """Memory that a node must have free for a task that renders; None asks for none."""
+    resources_per_render: dict[str, float] = Field(default_factory=dict)
+    """As for a worker: keeps rendering on the nodes that name them."""
     runs_at_once: int | None = Field(None, ge=1)
     """Runs in progress at a time; None for as many as the cluster has places for, and one more that renders ahead."""
     autoscaling: bool = False
@@ -54,6 +66,16 @@ class Placement(Spec):
     dashboard: bool = True
     """Ray's dashboard on 127.0.0.1; runs of several workers need it."""
     prices: Prices | None = None
+
+    @field_validator("resources_per_worker", "resources_per_render")
+    @classmethod
+    def _named(cls, resources: dict[str, float]) -> dict[str, float]:
+        for name, amount in resources.items():
+            if name in OWN_NAMES:
+                raise Refusal(name, f"is not a cluster's own; use {OWN_NAMES[name]}_per_worker or _per_render")
+            if amount <= 0:
+                raise Refusal(name, refusal("must be greater than 0", amount))
+        return resources
 
     @property
     def streams(self) -> bool:

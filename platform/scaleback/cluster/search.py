@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaleback.cluster import runtime
+from scaleback.cluster.asks import Ask
 from scaleback.cluster.learn import learn_all
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.progress import Progress
@@ -54,7 +55,7 @@ def run_study(study: Study, store: Store, placement: Placement, progress: Progre
         started, interrupted = len(to_do), False
         if to_do:
             learn_all((planned.run for planned in to_do), store, placement, progress, retry=retry)
-            _render_all(to_do, store, placement.streams, progress)
+            _render_all(to_do, store, placement, progress)
             broken, interrupted = run_grid(study, to_do, store, placement, progress, retry)
             failed += broken
         for search in searches:
@@ -131,12 +132,12 @@ def tune_folder(store: Store) -> str:
     return f"{store.root}/tune"
 
 
-def _render_all(to_do: Sequence[Planned], store: Store, stream: bool, progress: Progress) -> None:
+def _render_all(to_do: Sequence[Planned], store: Store, placement: Placement, progress: Progress) -> None:
     """All missing images of the exhaustive points in one Ray Data job; failures are recorded and met by their runs."""
-    stored = dict.fromkeys(one for planned in to_do for one in planned.run.stored(stream=stream))
+    stored = dict.fromkeys(one for planned in to_do for one in planned.run.stored(stream=placement.streams))
     # What it draws with is missing only where it failed to learn.
     wanted = [(population, images) for population, images in stored if _learnt(population, store)]
-    render(store, wanted, progress=progress.rendered)
+    render(store, wanted, ask=Ask.renderer(placement), progress=progress.rendered)
 
 
 def _learnt(population: Population, store: Store) -> bool:
