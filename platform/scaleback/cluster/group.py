@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 from scaleback.cluster.asks import Ask
+from scaleback.cluster.leaving import save_first
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.worker import TrainingStage, verb_of
 from scaleback.core.errors import RunError, ScalebackError
@@ -57,6 +58,9 @@ def _member(config: dict[str, Any]) -> None:
     """One worker of the group."""
     import ray.train
 
+    # Train runs this in a thread, and only the main thread, which serves the actor's calls, may set a signal's handler.
+    ray.get(ray.get_runtime_context().current_actor.__ray_call__.remote(_save_first))
+
     from scaleback.cluster.worker import run_stage
 
     rows = 0
@@ -69,6 +73,10 @@ def _member(config: dict[str, Any]) -> None:
             ray.train.report({"stage": config["verb"], **row})
 
     run_stage(config["verb"], config["spec"], config["store"], config["placement"], report)
+
+
+def _save_first(actor: Any) -> None:
+    save_first()
 
 
 def _callbacks() -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from scaleback.cluster import runtime
 from scaleback.cluster.asks import Ask
 from scaleback.cluster.learn import learn_all
+from scaleback.cluster.leaving import as_interrupt
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.progress import Progress
 from scaleback.cluster.render import render
@@ -50,7 +51,7 @@ def run_study(study: Study, store: Store, placement: Placement, progress: Progre
         return Outcome(0, failed)
     _refuse_workers(to_do, placement)
     progress.note("starting Ray")
-    with runtime.cluster(placement):
+    with runtime.cluster(placement), as_interrupt():
         progress.note(runtime.where())
         started, interrupted = len(to_do), False
         if to_do:

@@ -14,6 +14,7 @@ from typing import Any, cast
 from scaleback.cluster import failures
 from scaleback.cluster.asks import Ask
 from scaleback.cluster.group import train_in_group
+from scaleback.cluster.leaving import saving_first
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.render import render
 from scaleback.cluster.worker import Stage, at_most_every, run_stage, verb_of
@@ -135,9 +136,10 @@ def _stage(verb: str, plain: dict[str, Any], store: Store, placement: Placement)
             rows.put(None)
 
     thread = threading.Thread(target=work, daemon=True, name=f"{verb} stage")
-    thread.start()
-    while (row := rows.get()) is not None:
-        yield row
-    thread.join()
+    with saving_first():  # Ray runs this in the main thread
+        thread.start()
+        while (row := rows.get()) is not None:
+            yield row
+        thread.join()
     if failure:
         raise failure[0]

@@ -72,6 +72,7 @@ def run_pretrain(
             "timm": {"model_name": spec.backbone.model, **spec.backbone.timm_arguments()},
             "streamed": streamed,
             "workers": world.size,
+            "resumed_images": state.resumed * training.recipe.batch_images,
             "threads": torch.get_num_threads(),
             "ready_s": ready - begun,
             "train_s": seconds,
