@@ -64,6 +64,15 @@ def test_what_fits_is_not_refused(monkeypatch):
     runtime.refuse_impossible(Placement(autoscaling=True))
 
 
+def test_a_range_of_workers_asks_for_its_least(monkeypatch):
+    placement = Placement(workers="2..8", cpus_per_worker=4)
+    assert (placement.fewest_workers, placement.most_workers) == (2, 8)
+    monkeypatch.setattr(runtime, "nodes", lambda: [SMALL, LARGE])
+    runtime.refuse_impossible(placement)
+    assert runtime.places(placement) == 1
+    assert "one run asks for 2 workers" in refused(monkeypatch, [SMALL], workers="2..8", cpus_per_worker=4)
+
+
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
@@ -73,6 +82,10 @@ def test_what_fits_is_not_refused(monkeypatch):
         ),
         ({"resources_per_render": {"renders": 0.0}}, "resources_per_render.renders: must be greater than 0; got 0.0"),
         ({"memory_gb_per_worker": 0.0}, "memory_gb_per_worker: must be greater than 0"),
+        *(
+            ({"workers": wrong}, r"workers: must be a number from 1, or a range of them such as 2\.\.8; got")
+            for wrong in (0, True, 1.5, "2", "8..2", "2..2", "0..2", "2..", None)
+        ),
         ({"memory_gb": 4.0}, "memory_gb: unknown field"),
     ],
 )

@@ -34,6 +34,17 @@ def test_two_workers_have_the_loss_curve_of_one(tiny, store, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_range_of_workers_takes_what_there_is(tiny, store):
+    from scaleback.cluster.group import train_in_group
+
+    run = tiny.base
+    render(store, run.stored(stream=False))
+    train_in_group(run.pretrain, store, Placement(workers="1..2"))
+    record = store.manifest(run.pretrain.address, run.pretrain).record
+    assert (record["workers"], record["worker_counts"]) == (2, [[0, 2]])
+
+
+@pytest.mark.slow
 def test_a_failure_in_a_worker_is_raised_as_what_it_was(tiny, store):
     from scaleback.cluster.group import train_in_group
     from scaleback.core.errors import DivergedError

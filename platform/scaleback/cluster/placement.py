@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,9 @@ LAUNCH = FOLDER / "launch"
 DEFAULT = "laptop"
 OWN_NAMES = {"CPU": "cpus", "GPU": "gpus", "memory": "memory_gb"}
 """Resources that Ray knows by itself, and the fields that ask for them."""
+
+
+RANGE = re.compile(r"([1-9]\d{0,5})\.\.([1-9]\d{0,5})")
 
 
 class Prices(Spec):
@@ -41,8 +45,9 @@ class Placement(Spec):
     """Folder, ``s3://`` or ``gs://``; every node must reach it."""
     render: Literal["store", "stream"] = "store"
     """``stream`` draws images while training reads them and stores none; what a target reads is stored all the same."""
-    workers: int = Field(1, ge=1)
-    """Workers of one pre-training run; two or more are a DDP group."""
+    workers: int | str = Field(1, json_schema_extra={"pattern": RANGE.pattern, "minimum": 1})
+    """Workers of one pre-training run; two or more are a DDP group. ``2..8`` goes on with fewer when nodes are lost,
+    and grows again; the batch of the whole group stays the same."""
     cpus_per_worker: int = Field(1, ge=1)
     """Cores, and torch's threads: numbers are equal to the bit only at an equal number of threads."""
     gpus_per_worker: float = Field(0.0, ge=0)
@@ -67,6 +72,26 @@ class Placement(Spec):
     """Ray's dashboard on 127.0.0.1; runs of several workers need it."""
     prices: Prices | None = None
 
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _counted(cls, workers: object) -> object:
+        if type(workers) is int and workers >= 1:
+            return workers
+        few, many = _ends(workers) if isinstance(workers, str) and RANGE.fullmatch(workers) else (1, 0)
+        if few >= many:
+            raise ValueError(refusal("must be a number from 1, or a range of them such as 2..8", workers))
+        return workers
+
+    @property
+    def fewest_workers(self) -> int:
+        """With fewer a run waits."""
+        return self.workers if isinstance(self.workers, int) else _ends(self.workers)[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Of one run."""
+        return self.workers if isinstance(self.workers, int) else _ends(self.workers)[1]
+
     @field_validator("resources_per_worker", "resources_per_render")
     @classmethod
     def _named(cls, resources: dict[str, float]) -> dict[str, float]:
@@ -89,6 +114,11 @@ class Placement(Spec):
         return worker_hours * (
             self.cpus_per_worker * self.prices.cpu_hour + self.gpus_per_worker * self.prices.gpu_hour
         )
+
+
+def _ends(workers: str) -> tuple[int, int]:
+    few, _, many = workers.partition("..")
+    return int(few), int(many)
 
 
 def load_placement(name: str, overrides: Mapping[str, Any]) -> Placement:

@@ -26,7 +26,6 @@ ENVIRONMENT = {
     # Read by Ray when it is imported, so they are set before.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # a report costs one such interval; the default is 2 s
     "RAY_DEDUP_LOGS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # rows of progress carry no measure; the last report of a trial does
 }
@@ -120,7 +119,7 @@ def refuse_impossible(placement: Placement) -> None:
         return
     found = nodes()
     for ask, count, what in (
-        (Ask.worker(placement), placement.workers, "one run"),
+        (Ask.worker(placement), placement.fewest_workers, "one run"),
         (Ask.renderer(placement), 1, "rendering"),
     ):
         room = ask.room(found)
@@ -148,7 +147,7 @@ def inventory(found: Iterable[Node]) -> str:
 
 def places(placement: Placement) -> int:
     """How many runs can train at the same time."""
-    return max(1, Ask.worker(placement).room(nodes()) // placement.workers)
+    return max(1, Ask.worker(placement).room(nodes()) // placement.most_workers)
 
 
 def no_core() -> Any:

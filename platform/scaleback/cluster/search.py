@@ -150,7 +150,7 @@ def _refuse_workers(to_do: Iterable[Planned], placement: Placement) -> None:
     for spec in (planned.run.pretrain for planned in to_do):
         try:
             if spec is not None:
-                spec.recipe.slice_images(placement.workers, spec.objective.slice_multiple)
+                spec.recipe.slice_images(placement.fewest_workers, spec.objective.slice_multiple)
         except Refusal as error:
             raise PlacementError(f"placement.workers: {error.field} {error}") from None
 

@@ -85,7 +85,7 @@ def once(
     with store.lease(spec.address), failures.recorded(store, spec.address, retry):
         if store.manifest(spec.address, spec) is not None:
             return
-        if not isinstance(spec, Evaluate) and placement.workers > 1:
+        if not isinstance(spec, Evaluate) and placement.most_workers > 1:
             train_in_group(spec, store, placement)
         else:
             _as_task(spec, store, placement, report)

@@ -134,6 +134,11 @@ def train(
     return state
 
 
+def usable(training: Training, world: World) -> World | None:
+    """The largest group of the first workers that the batch can be cut for; None for a worker that is left over."""
+    return world.cut(training.recipe.usable_workers(world.size, training.learner.slice_multiple))
+
+
 def batches(
     training: Training, world: World, *, first: int = 0, watched: Callable[[int], bool] = lambda step: True
 ) -> Iterator[Batch]:
@@ -249,12 +254,12 @@ def _collapsed(training: Training, state: TrainState, world: World) -> bool:
 
 
 def _restore(state: TrainState, checkpoints: Checkpoints | None, world: World) -> None:
-    """Continue where worker 0 finds the newest checkpoint; every worker reads the same one."""
-    if checkpoints is None:
-        return
-    files = world.told_by_first(checkpoints.newest() if world.first else None)
-    if files is not None:
-        state.load(files)
+    """Continue where worker 0 finds the newest checkpoint; every worker reads the same one, however many wrote it."""
+    if checkpoints is not None:
+        files = world.told_by_first(checkpoints.newest() if world.first else None)
+        if files is not None:
+            state.load(files)
+    state.trained_by(world.size)
 
 
 def _watch(training: Training, world: World, state: TrainState) -> Watch:

@@ -51,13 +51,15 @@ class TrainState:
     """The curve so far; hooks may add to it."""
     watched: dict[str, list[Tensor]] = field(default_factory=dict)
     """What the next row of the curve will be made of; empty where a row ends."""
+    workers: list[list[int]] = field(default_factory=list)
+    """``[step, workers]``: from that step on, so many trained."""
     resumed: int = 0
     """Step of the checkpoint that it went on from; in no checkpoint."""
 
     def save(self) -> dict[str, bytes]:
         """The files of a checkpoint."""
         tensors = {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
-        numbers: dict[str, Any] = {"step": self.step, "rows": self.rows, "optimizer": {}}
+        numbers: dict[str, Any] = {"step": self.step, "rows": self.rows, "workers": self.workers, "optimizer": {}}
         for name, value in _optimizer_entries(self.optimizer).items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{name}"] = value
@@ -96,7 +98,14 @@ class TrainState:
                 tensor.copy_(parts["online"][name])
         device = next(self.learner.parameters()).device
         self.watched.update({name: list(values.to(device)) for name, values in parts["watched"].items()})
+        self.workers = numbers["workers"]
         self.step, self.rows, self.resumed = numbers["step"], numbers["rows"], numbers["step"]
+
+    def trained_by(self, workers: int) -> None:
+        """From this step on, so many train."""
+        self.workers = [count for count in self.workers if count[0] < self.step]
+        if not self.workers or self.workers[-1][1] != workers:
+            self.workers.append([self.step, workers])
 
     def weights(self, prefix: str) -> dict[str, Tensor]:
         """Weights of a part of the learner as evaluations see them: averaged where the recipe averages."""

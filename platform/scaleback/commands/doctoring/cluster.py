@@ -134,7 +134,7 @@ def _local(placement: Placement) -> Check:
         "GPU": float(torch.cuda.device_count() if placement.gpus is None else placement.gpus),
     }
     # Memory is Ray's to measure, once it is started.
-    asked = {name: placement.workers * amount for name, amount in Ask.worker(placement).bundle.items()}
+    asked = {name: placement.fewest_workers * amount for name, amount in Ask.worker(placement).bundle.items()}
     asked |= {name: amount for name, amount in Ask.renderer(placement).bundle.items() if name not in has}
     for resource, amount in asked.items():
         if resource != "memory" and amount > has.get(resource, 0.0):
