@@ -44,4 +44,5 @@ def _member(function, rank, meeting, given):
         try:
             function(rank, *given)
         finally:
-            dist.destroy_process_group()
+            if dist.is_initialized():  # a group that was cut is gone
+                dist.destroy_process_group()

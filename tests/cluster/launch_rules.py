@@ -160,6 +160,8 @@ def _pod_faults(name, group, pinned, accounts):
     asked = {"num-cpus": has["cpu"], "num-gpus": has.get("nvidia.com/gpu")}
     if name == "head":
         asked["num-cpus"] = "0"
+    elif not asked["num-gpus"]:
+        asked["resources"] = f'"{{\\"renders\\": {has["cpu"]}}}"'  # quoted twice, as KubeRay wants it
     if started != {key: value for key, value in asked.items() if value}:
         faults.append(f"{name} says {started}")
     if container["image"].rpartition(":")[2] != f"{pinned}-{'cuda' if asked['num-gpus'] else 'cpu'}":

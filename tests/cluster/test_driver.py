@@ -62,6 +62,19 @@ def test_a_killed_driver_costs_nothing_but_time(study_file, tmp_path, killed_aft
     assert table(store.root) == table(tmp_path / "whole")
 
 
+def test_a_driver_that_is_warned_ends_as_on_ctrl_c(study_file, tmp_path):
+    store = Store(tmp_path / "broken")
+    driver = subprocess.Popen(**command(study_file, store.root))
+    limit = time.monotonic() + WAIT_S
+    while not store.addresses("evaluate") and time.monotonic() < limit:
+        time.sleep(0.02)
+    os.kill(driver.pid, signal.SIGTERM)
+    begun = time.monotonic()
+    driver.communicate(timeout=WAIT_S)
+    assert (driver.returncode, time.monotonic() - begun < 30) == (130, True)
+    assert finish(study_file, store.root)["runs_failed"] == 0
+
+
 def test_the_second_start_computes_nothing_and_does_not_start_ray(study_file, tmp_path):
     finish(study_file, tmp_path / "store")
     begun = time.monotonic()

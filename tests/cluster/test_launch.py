@@ -17,6 +17,7 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingReque
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.runtime_env import RuntimeEnv
 
+from scaleback.cluster.asks import Ask
 from scaleback.cluster.placement import FOLDER, LAUNCH, load_placement
 from tests.cluster.launch_rules import is_spot, kuberay_faults, ray_up_faults, version_faults
 
@@ -120,11 +121,14 @@ def test_ray_s_autoscaler_sees_a_head_without_cores_and_two_kinds_of_workers(nam
 
 @pytest.mark.parametrize("name", [*CLOUDS, *KUBERAY])
 def test_rendering_starts_nodes_without_gpus_and_each_run_one_with(name):
-    draw, run = {"CPU": 1}, {"CPU": GROWS.cpus_per_worker, "GPU": GROWS.gpus_per_worker}
+    draw, run = Ask.renderer(GROWS).bundle, Ask.worker(GROWS).bundle
+    assert (draw["CPU"], run["GPU"]) == (1, 1)
     assert launched(name, [draw]) == {"cpu": 1}
     assert launched(name, [draw] * 40) == {"cpu": 3}
     assert launched(name, [run] * GROWS.runs_at_once) == {"gpu": GROWS.runs_at_once}
     assert launched(name, [draw] * 30 + [run]) == {"cpu": 2, "gpu": 1}
+    reply = scheduled(autoscaling(name), [draw] * 999)
+    assert {one.instance_type[:3] for one in reply.to_launch} == {"cpu"}, "a GPU node never renders"
 
 
 @pytest.mark.parametrize("name", CLOUDS)

@@ -102,6 +102,25 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(tiny, store
     assert [name for name in store.addresses("pretrain") if "step-" in name] == []
 
 
+def test_a_worker_that_is_warned_saves_and_its_successor_goes_on_from_there(tiny, store, placement, tmp_path):
+    run = tiny.base.replace({"recipe.budget_images": 64_000})
+    warned = []
+
+    def warn_once(row):
+        if not warned:
+            warned.extend(processes(f"pretrain {run.pretrain.slug}"))
+            for process in warned:
+                os.kill(process, signal.SIGTERM)
+
+    # No checkpoint but the one of the warned process.
+    complete(run, store, placement.replace({"checkpoint_every_s": 3_600.0}), warn_once)
+    assert len(warned) == 1
+    assert not Path(f"/proc/{warned[0]}").exists()
+    assert 0 < store.manifest(run.pretrain.address).record["resumed_images"] < 64_000
+    assert outcome(run, store) == alone(run, Store(tmp_path / "alone"))
+    assert [name for name in store.addresses("pretrain") if "step-" in name] == []
+
+
 def test_a_diverged_run_leaves_a_record_and_is_not_tried_again_unless_asked(tiny, store, placement):
     run = tiny.base.replace({"recipe.optimizer": {"kind": "sgd", "lr": 1e30, "weight_decay": 0.0}})
     with pytest.raises(DivergedError, match="loss nan after"):

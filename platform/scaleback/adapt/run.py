@@ -19,7 +19,7 @@ from scaleback.adapt.learner import AdaptingLearner, DenoisingLearner
 from scaleback.core import seeds
 from scaleback.core.store import Manifest, Store
 from scaleback.pretrain.checkpoint import Checkpoints
-from scaleback.pretrain.loop import Training, train
+from scaleback.pretrain.loop import Training, train, usable
 from scaleback.pretrain.run import CURVE
 from scaleback.pretrain.state import Row, TrainState
 from scaleback.pretrain.world import World
@@ -66,6 +66,9 @@ def run_learning(
         return _captioned(spec, store, world)
     images = load_images(store, spec.population, spec.images)
     training = _training(spec, images, store, world.device)
+    if (cut := usable(training, world)) is None:
+        return None
+    world = cut
     checkpoints = Checkpoints(store, spec.address, spec, checkpoint_every_s)
     state = train(training, world, checkpoints=checkpoints, report=report)
     if not world.first:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import Any
 
+from scaleback.cluster.asks import Ask
+from scaleback.cluster.leaving import save_first
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.worker import TrainingStage, verb_of
 from scaleback.core.errors import RunError, ScalebackError
 from scaleback.core.store import Store
 
+TRAIN_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # a report costs one such interval; the default is 2 s
+    # How long a group may take to start before its size is chosen anew; the default is 60 s. Ray goes on counting a
+    # lost node for half a minute, so a group that shrinks waits for this twice or more.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
+}
 REPORTED_ROWS = 10
 """Every tenth row of the curve goes to Tune: a report of a group is a barrier that costs a tenth of a second."""
 
@@ -17,16 +26,19 @@ REPORTED_ROWS = 10
 def train_in_group(spec: TrainingStage, store: Store, placement: Placement) -> None:
     """Run one training with ``placement.workers`` workers. They resume from our checkpoints; Train keeps none.
 
+    A range of them is Train's to choose from: it starts the group anew when a node is lost or joins. Only what fails
+    counts against the placement's retries.
+
     Raises:
         RunError: the group failed more often than the placement allows.
     """
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    for name, value in TRAIN_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)  # here, since a driver's environment does not reach a cluster's workers
     use_gpu = placement.gpus_per_worker > 0
-    resources: dict[str, float] = {"CPU": placement.cpus_per_worker}
-    if use_gpu:
-        resources["GPU"] = placement.gpus_per_worker
+    fewest, most = placement.fewest_workers, placement.most_workers
     # A name of its own for every start: Train would resume by name, and what there is to resume is ours.
     name = f"{spec.slug}-{uuid.uuid4().hex[:8]}"
     trainer = TorchTrainer(
@@ -34,7 +46,10 @@ def train_in_group(spec: TrainingStage, store: Store, placement: Placement) -> N
         train_loop_config={"verb": verb_of(spec), "spec": spec.plain(), "store": store, "placement": placement},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=placement.workers, use_gpu=use_gpu, resources_per_worker=resources, placement_strategy="PACK"
+            num_workers=most if fewest == most else (fewest, most),
+            use_gpu=use_gpu,
+            resources_per_worker=Ask.worker(placement).bundle,
+            placement_strategy="PACK",  # gradients of neighbours stay off the network
         ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # mypy sees the class of Train's first version
             name=name,
@@ -55,19 +70,28 @@ def train_in_group(spec: TrainingStage, store: Store, placement: Placement) -> N
 def _member(config: dict[str, Any]) -> None:
     """One worker of the group."""
     import ray.train
+    import torch.distributed as dist
+
+    # Train runs this in a thread, and only the main thread, which serves the actor's calls, may set a signal's handler.
+    ray.get(ray.get_runtime_context().current_actor.__ray_call__.remote(_save_first))
 
     from scaleback.cluster.worker import run_stage
 
-    rows = 0
+    rows, members = 0, ray.train.get_context().get_world_size()
 
     def report(row: dict[str, Any]) -> None:
         # By count, not by time: every worker must report at the same steps.
         nonlocal rows
         rows += 1
-        if rows % REPORTED_ROWS == 0:
+        together = not dist.is_initialized() or dist.get_world_size() == members  # else some idle, and never report
+        if rows % REPORTED_ROWS == 0 and together:
             ray.train.report({"stage": config["verb"], **row})
 
     run_stage(config["verb"], config["spec"], config["store"], config["placement"], report)
+
+
+def _save_first(actor: Any) -> None:
+    save_first()
 
 
 def _callbacks() -> list[Any]:

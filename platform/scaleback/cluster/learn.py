@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 
 from scaleback.cluster import runtime
+from scaleback.cluster.asks import Ask
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.progress import Progress
 from scaleback.cluster.render import render
@@ -22,7 +23,8 @@ def learn_all(runs: Iterable[Run], store: Store, placement: Placement, progress:
     done, total, threads = 0, len(waiting), runtime.places(placement)
     while ready := [stage for stage, needs in waiting.values() if not needs & waiting.keys()]:
         possible = [stage for stage in ready if all(store.manifest(one) for one in waiting[stage.address][1])]
-        render(store, [(stage.population, stage.images) for stage in possible], progress=progress.rendered)
+        wanted = [(stage.population, stage.images) for stage in possible]
+        render(store, wanted, ask=Ask.renderer(placement), progress=progress.rendered)
         with ThreadPoolExecutor(threads) as pool:
             learning = {
                 pool.submit(once, stage, store, placement, partial(progress.learnt, stage), retry=retry): stage

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple, TypeAlias
 
 from scaleback.cluster import failures, runtime
+from scaleback.cluster.asks import Ask
 from scaleback.core.ahead import ahead
 from scaleback.core.errors import InputError, RunError
 from scaleback.core.store import Store
@@ -19,13 +20,18 @@ MOST_BLOCKS_A_TASK, SHARE = 16, 2
 are many: one ``SHARE``-th of what is left for each core. Short tasks come last, so that all cores end together (guided
 self-scheduling, Polychronopoulos and Kuck, 1987)."""
 
+ONE_CORE = Ask()
 Work: TypeAlias = tuple[Population, Block]
 Progress = Callable[[int, int], None]
 """Called with (images done, images to do)."""
 
 
 def render(
-    store: Store, wanted: Sequence[tuple[Population, int]], *, progress: Progress = lambda done, total: None
+    store: Store,
+    wanted: Sequence[tuple[Population, int]],
+    *,
+    ask: Ask = ONE_CORE,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, Exception]:
     """Make the missing blocks of these populations; returns what failed, by address, and records it there.
 
@@ -44,20 +50,21 @@ def render(
     ]
     if not blocks:
         return {}
-    import ray
-    import ray.data
 
     runtime.quiet()
-    resources = ray.cluster_resources()
+    nodes = runtime.nodes()
+    on_gpu = Ask(cpus=ask.cpus, gpus=1, memory_gb=ask.memory_gb)  # wherever one is
+    has_gpu = on_gpu.room(nodes) > 0
     by_gpu: dict[bool, list[Work]] = {}
     for population, block in blocks:
-        by_gpu.setdefault(population.source.wants_gpu and resources.get("GPU", 0) > 0, []).append((population, block))
+        by_gpu.setdefault(population.source.wants_gpu and has_gpu, []).append((population, block))
     total, done = sum(block.stop - block.start for _, block in blocks), 0
     failed: dict[str, Exception] = {}
     progress(0, total)
     for wants_gpu, share in by_gpu.items():
-        places = int(resources.get("GPU" if wants_gpu else "CPU", 1))
-        for row in _rows(store, guided_tasks(share, places), places if wants_gpu else 0):
+        one = on_gpu if wants_gpu else ask
+        places = max(1, one.room(nodes))
+        for row in _rows(store, guided_tasks(share, places), one, places):
             if row["failed"]:
                 failed[row["address"]] = RunError(row["failed"])
             done += int(row["images"])
@@ -83,8 +90,8 @@ def guided_tasks(blocks: Sequence[Work], places: int) -> list[list[Work]]:
     return tasks
 
 
-def _rows(store: Store, tasks: Sequence[Sequence[Work]], gpus: int) -> Iterator[dict[str, Any]]:
-    """One row for each block that is done; made by actors on so many GPUs, by tasks if on none."""
+def _rows(store: Store, tasks: Sequence[Sequence[Work]], ask: Ask, places: int) -> Iterator[dict[str, Any]]:
+    """One row for each block that is done; made by actors in so many places if they ask for a GPU, by tasks if not."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -95,13 +102,13 @@ def _rows(store: Store, tasks: Sequence[Sequence[Work]], gpus: int) -> Iterator[
         for task in tasks
     ]
     data = ray.data.from_items(items, override_num_blocks=len(items))
-    if gpus:
+    if ask.gpus:
         pool = ray.data.ActorPoolStrategy(
-            min_size=1, initial_size=min(gpus, len(tasks)), max_size=len(tasks), max_tasks_in_flight_per_actor=2
+            min_size=1, initial_size=min(places, len(tasks)), max_size=len(tasks), max_tasks_in_flight_per_actor=2
         )
-        made = data.flat_map(_RenderBlocks, fn_constructor_args=(store,), compute=pool, num_cpus=1, num_gpus=1)
+        made = data.flat_map(_RenderBlocks, fn_constructor_args=(store,), compute=pool, **ask.options)
     else:
-        made = data.flat_map(_RenderBlocks(store), num_cpus=1)
+        made = data.flat_map(_RenderBlocks(store), **ask.options)
     yield from made.iter_rows()
 
 

@@ -7,10 +7,12 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from scaleback.cluster.asks import Ask, Node, described
 from scaleback.cluster.placement import Placement
 from scaleback.core.errors import PlacementError
 
@@ -24,7 +26,6 @@ ENVIRONMENT = {
     # Read by Ray when it is imported, so they are set before.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # a report costs one such interval; the default is 2 s
     "RAY_DEDUP_LOGS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # rows of progress carry no measure; the last report of a trial does
 }
@@ -112,34 +113,41 @@ def refuse_impossible(placement: Placement) -> None:
     """Ray waits in silence for resources that will never come; so ask before.
 
     Raises:
-        PlacementError: the cluster is too small; the message says what it has.
+        PlacementError: the cluster is too small, or none of its nodes is large enough; the message says what it has.
     """
     if placement.autoscaling:
         return
+    found = nodes()
+    for ask, count, what in (
+        (Ask.worker(placement), placement.fewest_workers, "one run"),
+        (Ask.renderer(placement), 1, "rendering"),
+    ):
+        room = ask.room(found)
+        if room < count:
+            each = f"{count} workers on nodes with {ask} each" if count > 1 else f"a node with {ask}"
+            raise PlacementError(f"placement: {what} asks for {each}; the cluster has {inventory(found)}{_rest(room)}")
+
+
+def _rest(room: int) -> str:
+    return f", room for {room}" if room else ""
+
+
+def nodes() -> list[Node]:
+    """Resources of each node that is alive."""
     import ray
 
-    has = ray.cluster_resources()
-    asked = {
-        "CPU": float(placement.workers * placement.cpus_per_worker),
-        "GPU": placement.workers * placement.gpus_per_worker,
-    }
-    for resource, amount in asked.items():
-        if amount > has.get(resource, 0.0):
-            raise PlacementError(
-                f"placement: one run asks for {amount:g} {resource} ({placement.workers} workers); "
-                f"the cluster has {has.get(resource, 0.0):g}"
-            )
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def inventory(found: Iterable[Node]) -> str:
+    """What each kind of node has: ``2 x (4 CPU, 16 GB memory), 1 x (8 CPU, 1 GPU)``."""
+    kinds = Counter(described(node) for node in found)
+    return ", ".join(f"{count} x ({kind})" for kind, count in kinds.items()) or "no node"
 
 
 def places(placement: Placement) -> int:
     """How many runs can train at the same time."""
-    import ray
-
-    has = ray.cluster_resources()
-    by_cpu = has.get("CPU", 1.0) // (placement.workers * placement.cpus_per_worker)
-    if not placement.gpus_per_worker:
-        return max(1, int(by_cpu))
-    return max(1, int(min(by_cpu, has.get("GPU", 0.0) // (placement.workers * placement.gpus_per_worker))))
+    return max(1, Ask.worker(placement).room(nodes()) // placement.most_workers)
 
 
 def no_core() -> Any:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaleback.cluster import runtime
+from scaleback.cluster.asks import Ask
 from scaleback.cluster.learn import learn_all
+from scaleback.cluster.leaving import as_interrupt
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.progress import Progress
 from scaleback.cluster.render import render
@@ -49,12 +51,12 @@ def run_study(study: Study, store: Store, placement: Placement, progress: Progre
         return Outcome(0, failed)
     _refuse_workers(to_do, placement)
     progress.note("starting Ray")
-    with runtime.cluster(placement):
+    with runtime.cluster(placement), as_interrupt():
         progress.note(runtime.where())
         started, interrupted = len(to_do), False
         if to_do:
             learn_all((planned.run for planned in to_do), store, placement, progress, retry=retry)
-            _render_all(to_do, store, placement.streams, progress)
+            _render_all(to_do, store, placement, progress)
             broken, interrupted = run_grid(study, to_do, store, placement, progress, retry)
             failed += broken
         for search in searches:
@@ -131,12 +133,12 @@ def tune_folder(store: Store) -> str:
     return f"{store.root}/tune"
 
 
-def _render_all(to_do: Sequence[Planned], store: Store, stream: bool, progress: Progress) -> None:
+def _render_all(to_do: Sequence[Planned], store: Store, placement: Placement, progress: Progress) -> None:
     """All missing images of the exhaustive points in one Ray Data job; failures are recorded and met by their runs."""
-    stored = dict.fromkeys(one for planned in to_do for one in planned.run.stored(stream=stream))
+    stored = dict.fromkeys(one for planned in to_do for one in planned.run.stored(stream=placement.streams))
     # What it draws with is missing only where it failed to learn.
     wanted = [(population, images) for population, images in stored if _learnt(population, store)]
-    render(store, wanted, progress=progress.rendered)
+    render(store, wanted, ask=Ask.renderer(placement), progress=progress.rendered)
 
 
 def _learnt(population: Population, store: Store) -> bool:
@@ -148,7 +150,7 @@ def _refuse_workers(to_do: Iterable[Planned], placement: Placement) -> None:
     for spec in (planned.run.pretrain for planned in to_do):
         try:
             if spec is not None:
-                spec.recipe.slice_images(placement.workers, spec.objective.slice_multiple)
+                spec.recipe.slice_images(placement.fewest_workers, spec.objective.slice_multiple)
         except Refusal as error:
             raise PlacementError(f"placement.workers: {error.field} {error}") from None
 

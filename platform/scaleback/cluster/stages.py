@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from scaleback.cluster import failures
+from scaleback.cluster.asks import Ask
 from scaleback.cluster.group import train_in_group
+from scaleback.cluster.leaving import saving_first
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.render import render
 from scaleback.cluster.worker import Stage, at_most_every, run_stage, verb_of
@@ -47,19 +49,19 @@ def complete(
         return
     for stage in run.learnt:
         if store.manifest(stage.address, stage) is None:
-            _draw(store, [(stage.population, stage.images)], retry)
+            _draw(store, placement, [(stage.population, stage.images)], retry)
             once(stage, store, placement, report, retry=retry)
-    _draw(store, run.stored(stream=placement.streams), retry)
+    _draw(store, placement, run.stored(stream=placement.streams), retry)
     if run.pretrain is not None:
         once(run.pretrain, store, placement, report, retry=retry)
     for spec in missing:
         once(spec, store, placement, report, retry=retry)
 
 
-def _draw(store: Store, wanted: list[tuple[Population, int]], retry: bool) -> None:
+def _draw(store: Store, placement: Placement, wanted: list[tuple[Population, int]], retry: bool) -> None:
     for population, _ in wanted:
         failures.refuse_failed(store, population.address, retry)
-    for error in render(store, wanted).values():
+    for error in render(store, wanted, ask=Ask.renderer(placement)).values():
         raise error
 
 
@@ -83,7 +85,7 @@ def once(
     with store.lease(spec.address), failures.recorded(store, spec.address, retry):
         if store.manifest(spec.address, spec) is not None:
             return
-        if not isinstance(spec, Evaluate) and placement.workers > 1:
+        if not isinstance(spec, Evaluate) and placement.most_workers > 1:
             train_in_group(spec, store, placement)
         else:
             _as_task(spec, store, placement, report)
@@ -96,8 +98,7 @@ def _as_task(spec: Stage, store: Store, placement: Placement, report: Report) ->
 
     verb = verb_of(spec)
     task = ray.remote(_stage).options(
-        num_cpus=placement.cpus_per_worker,
-        num_gpus=placement.gpus_per_worker,
+        **Ask.worker(placement).options,
         num_returns="streaming",
         max_retries=0,  # resuming is ours: a retry of Ray's would replay the stream
         scheduling_strategy="DEFAULT",  # not inside the trial's own placement group, which holds no core
@@ -135,9 +136,10 @@ def _stage(verb: str, plain: dict[str, Any], store: Store, placement: Placement)
             rows.put(None)
 
     thread = threading.Thread(target=work, daemon=True, name=f"{verb} stage")
-    thread.start()
-    while (row := rows.get()) is not None:
-        yield row
-    thread.join()
+    with saving_first():  # Ray runs this in the main thread
+        thread.start()
+        while (row := rows.get()) is not None:
+            yield row
+        thread.join()
     if failure:
         raise failure[0]

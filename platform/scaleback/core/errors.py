@@ -45,6 +45,10 @@ class IntegrityError(StoreError):
     """A stored file is damaged: its size or checksum is not the recorded one."""
 
 
+class LeavingError(ScalebackError):
+    """This process is about to be taken away; what it did so far is saved."""
+
+
 class RunError(ScalebackError):
     """A run ended without the number it was meant to give; recorded, and the study goes on."""
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from scaleback.backbones import width_of
 from scaleback.core import seeds
 from scaleback.core.ahead import ahead
-from scaleback.core.errors import PlacementError, Refusal
+from scaleback.core.errors import LeavingError, PlacementError, Refusal
 from scaleback.objectives.learners.base import Batch, Learner, Losses
 from scaleback.pretrain.checkpoint import Checkpoints
+from scaleback.pretrain.leaving import NOTICE
 from scaleback.pretrain.online import OnlineKNN
 from scaleback.pretrain.order import BatchOrder
 from scaleback.pretrain.state import Average, Row, TrainState
@@ -71,6 +72,7 @@ def train(
     Raises:
         DivergedError: the loss is not finite.
         PlacementError: the batch cannot be cut into equal slices.
+        LeavingError: this process was warned that it ends; a checkpoint is written.
     """
     recipe, learner = training.recipe, training.learner.to(world.device)
     optimizer = recipe.optimizer.build(learner)
@@ -84,7 +86,7 @@ def train(
     _restore(state, checkpoints, world)
     if recipe.compile:
         learner.backbone.compile()
-    watch = Watch(world, steps=recipe.steps, batch_images=recipe.batch_images, trivial_loss=training.trivial_loss)
+    watch = _watch(training, world, state)
     stochastic = _draws_in_forward(learner)
     learner.train()
 
@@ -127,9 +129,14 @@ def train(
             hook(state)
         if row_due and _collapsed(training, state, world):
             break  # before a checkpoint: no run is resumed from one that has collapsed
-        if checkpoints is not None and row_due and state.step < recipe.steps:
-            _save_if_due(state, checkpoints, world)
+        if checkpoints is not None and state.step < recipe.steps:
+            _save_if_due(state, checkpoints, world, row_due=row_due)
     return state
+
+
+def usable(training: Training, world: World) -> World | None:
+    """The largest group of the first workers that the batch can be cut for; None for a worker that is left over."""
+    return world.cut(training.recipe.usable_workers(world.size, training.learner.slice_multiple))
 
 
 def batches(
@@ -247,18 +254,30 @@ def _collapsed(training: Training, state: TrainState, world: World) -> bool:
 
 
 def _restore(state: TrainState, checkpoints: Checkpoints | None, world: World) -> None:
-    """Continue where worker 0 finds the newest checkpoint; every worker reads the same one."""
-    if checkpoints is None:
-        return
-    files = world.told_by_first(checkpoints.newest() if world.first else None)
-    if files is not None:
-        state.load(files)
+    """Continue where worker 0 finds the newest checkpoint; every worker reads the same one, however many wrote it."""
+    if checkpoints is not None:
+        files = world.told_by_first(checkpoints.newest() if world.first else None)
+        if files is not None:
+            state.load(files)
+    state.trained_by(world.size)
 
 
-def _save_if_due(state: TrainState, checkpoints: Checkpoints, world: World) -> None:
-    """Worker 0 says when, by its clock, and saves; the others learn of it, so that all are at the same step."""
-    if world.told_by_first(checkpoints.due) and world.first:
+def _watch(training: Training, world: World, state: TrainState) -> Watch:
+    steps, batch_images = training.recipe.steps, training.recipe.batch_images
+    return Watch(world, steps=steps, batch_images=batch_images, trivial_loss=training.trivial_loss, parts=state.watched)
+
+
+def _save_if_due(state: TrainState, checkpoints: Checkpoints, world: World, *, row_due: bool) -> None:
+    """Worker 0 says when, by its clock, and saves; the others learn of it, so that all are at the same step.
+
+    A worker that is warned saves by itself and leaves: all workers hold the same state, but for what each has watched
+    since the last row.
+    """
+    if row_due and world.told_by_first(checkpoints.due) and world.first:
         checkpoints.save(state)
+    if NOTICE.heeded_now(whole=row_due or world.size == 1):
+        checkpoints.save(state)
+        raise LeavingError(f"warned that this process ends; saved after step {state.step:,}")
 
 
 def _averaging(model: nn.Module, last: bool) -> Any:

@@ -20,7 +20,7 @@ from scaleback.core import seeds
 from scaleback.core.store import Manifest, Store
 from scaleback.objectives.learners.base import Learner
 from scaleback.pretrain.checkpoint import Checkpoints
-from scaleback.pretrain.loop import Training, pixels_of, train
+from scaleback.pretrain.loop import Training, pixels_of, train, usable
 from scaleback.pretrain.spec import Pretrain, views_of
 from scaleback.pretrain.state import Row, TrainState
 from scaleback.pretrain.watch import collapsed, verdict
@@ -54,6 +54,9 @@ def run_pretrain(
         Stream(spec.population, spec.images, store) if streamed else load_images(store, spec.population, spec.images)
     )
     training = _training(spec, images)
+    if (cut := usable(training, world)) is None:
+        return None
+    world = cut
     checkpoints = Checkpoints(store, spec.address, spec, checkpoint_every_s)
     ready = time.perf_counter()
     state = train(training, world, checkpoints=checkpoints, report=report)
@@ -72,6 +75,8 @@ def run_pretrain(
             "timm": {"model_name": spec.backbone.model, **spec.backbone.timm_arguments()},
             "streamed": streamed,
             "workers": world.size,
+            "worker_counts": [[step * training.recipe.batch_images, workers] for step, workers in state.workers],
+            "resumed_images": state.resumed * training.recipe.batch_images,
             "threads": torch.get_num_threads(),
             "ready_s": ready - begun,
             "train_s": seconds,

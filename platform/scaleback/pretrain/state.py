@@ -16,6 +16,8 @@ from scaleback.objectives.learners.base import Learner
 from scaleback.pretrain.online import OnlineKNN
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
+PARTS = ("learner", "optimizer", "average", "online", "watched")
+"""Tensors are named ``<part>.<name>``."""
 Row = dict[str, float]
 """Of a curve: ``images_seen`` and what was watched up to there."""
 
@@ -47,11 +49,17 @@ class TrainState:
     """Optimizer steps behind us."""
     rows: list[Row] = field(default_factory=list)
     """The curve so far; hooks may add to it."""
+    watched: dict[str, list[Tensor]] = field(default_factory=dict)
+    """What the next row of the curve will be made of; empty where a row ends."""
+    workers: list[list[int]] = field(default_factory=list)
+    """``[step, workers]``: from that step on, so many trained."""
+    resumed: int = 0
+    """Step of the checkpoint that it went on from; in no checkpoint."""
 
     def save(self) -> dict[str, bytes]:
         """The files of a checkpoint."""
         tensors = {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
-        numbers: dict[str, Any] = {"step": self.step, "rows": self.rows, "optimizer": {}}
+        numbers: dict[str, Any] = {"step": self.step, "rows": self.rows, "workers": self.workers, "optimizer": {}}
         for name, value in _optimizer_entries(self.optimizer).items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{name}"] = value
@@ -61,6 +69,7 @@ class TrainState:
             tensors |= {f"average.{name}": value for name, value in self.average.tensors.items()}
         if self.online is not None:
             tensors |= {f"online.{name}": value for name, value in self.online.tensors.items()}
+        tensors |= {f"watched.{name}": torch.stack(values) for name, values in self.watched.items()}
         return {
             TENSORS: save_tensors({name: _own(value) for name, value in tensors.items()}),
             NUMBERS: json.dumps(numbers, sort_keys=True).encode(),
@@ -69,7 +78,13 @@ class TrainState:
     def load(self, files: dict[str, bytes]) -> None:
         """Continue from a checkpoint's files."""
         numbers = json.loads(files[NUMBERS])
-        parts: dict[str, dict[str, Tensor]] = {"learner": {}, "optimizer": {}, "average": {}, "online": {}}
+        parts: dict[str, dict[str, Tensor]] = {
+            "learner": {},
+            "optimizer": {},
+            "average": {},
+            "online": {},
+            "watched": {},
+        }
         for name, value in load_tensors(files[TENSORS]).items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value
@@ -81,7 +96,16 @@ class TrainState:
         if self.online is not None:
             for name, tensor in self.online.tensors.items():
                 tensor.copy_(parts["online"][name])
-        self.step, self.rows = numbers["step"], numbers["rows"]
+        device = next(self.learner.parameters()).device
+        self.watched.update({name: list(values.to(device)) for name, values in parts["watched"].items()})
+        self.workers = numbers["workers"]
+        self.step, self.rows, self.resumed = numbers["step"], numbers["rows"], numbers["step"]
+
+    def trained_by(self, workers: int) -> None:
+        """From this step on, so many train."""
+        self.workers = [count for count in self.workers if count[0] < self.step]
+        if not self.workers or self.workers[-1][1] != workers:
+            self.workers.append([self.step, workers])
 
     def weights(self, prefix: str) -> dict[str, Tensor]:
         """Weights of a part of the learner as evaluations see them: averaged where the recipe averages."""

@@ -31,10 +31,18 @@ TAIL = 0.1
 class Watch:
     """Collects losses between two rows of the curve."""
 
-    def __init__(self, world: World, *, steps: int, batch_images: int, trivial_loss: float | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        steps: int,
+        batch_images: int,
+        trivial_loss: float | None = None,
+        parts: dict[str, list[Tensor]] | None = None,
+    ) -> None:
         self._world, self._steps, self._batch, self._trivial = world, steps, batch_images, trivial_loss
         self.every = max(1, steps // CURVE_ROWS)
-        self._parts: dict[str, list[Tensor]] = {}
+        self._parts = {} if parts is None else parts
 
     def add(self, losses: Losses, step: int) -> None:
         """Take in one step's losses.
@@ -55,7 +63,7 @@ class Watch:
         """Means since the last row, over all workers; features are those of the last (micro-)batch."""
         names = sorted(self._parts)
         means = self._world.mean(torch.stack([torch.stack(self._parts[name]).mean() for name in names])).tolist()
-        self._parts = {}
+        self._parts.clear()
         features = self._world.gathered(features_BD.float())
         row = {
             "images_seen": step * self._batch,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,6 +15,13 @@ from scaleback.objectives.learners.batch_norm import over_workers
 from scaleback.objectives.learners.gather import gathered
 
 T = TypeVar("T")
+
+
+def _meeting() -> str:
+    """Where a new group meets: a free port of this machine, by the name that the others know it by."""
+    host = os.environ.get("MASTER_ADDR", "127.0.0.1")
+    with socket.create_server((host, 0)) as listening:
+        return f"{host}:{listening.getsockname()[1]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,20 @@ class World:
     def first(self) -> bool:
         """Whether this worker writes what is written once."""
         return self.rank == 0
+
+    def cut(self, size: int) -> World | None:
+        """The first ``size`` workers as a group of their own; None for one of the others, which has no more to do."""
+        if size == self.size:
+            return self
+        meeting = self.told_by_first(_meeting() if self.first else "")
+        self.mean(torch.zeros(1, device=self.device))  # all have heard it
+        backend = dist.get_backend()
+        dist.destroy_process_group()
+        if self.rank >= size:
+            return None
+        if size > 1:
+            dist.init_process_group(backend, init_method=f"tcp://{meeting}", rank=self.rank, world_size=size)
+        return World.joined(self.device)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module whose backward pass averages gradients over workers, and whose batch norms see all of them."""

@@ -121,6 +121,11 @@ class Recipe(Spec):
             raise Refusal("recipe.batch_images", refusal(rule, self.batch_images))
         return self.batch_images // slices
 
+    def usable_workers(self, most: int, multiple: int) -> int:
+        """The largest group, of at most ``most`` workers, that the batch can be cut for; 1 if there is none."""
+        sizes = range(most, 1, -1)
+        return next((size for size in sizes if not self.batch_images % (size * self.accumulate * multiple)), 1)
+
     def weight_decay_at(self, progress: float) -> float:
         """Weight decay when so large a share of the budget is behind."""
         start, end = self.optimizer.weight_decay, self.end_weight_decay

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scaleback.cluster.asks import Ask
 from scaleback.cluster.placement import Placement
 from scaleback.commands.doctoring.check import Check, judged
 from scaleback.commands.doctoring.machine import cores
@@ -132,15 +133,15 @@ def _local(placement: Placement) -> Check:
         "CPU": float(placement.cpus or int(cores())),
         "GPU": float(torch.cuda.device_count() if placement.gpus is None else placement.gpus),
     }
-    asked = {
-        "CPU": float(placement.workers * placement.cpus_per_worker),
-        "GPU": placement.workers * placement.gpus_per_worker,
-    }
+    # Memory is Ray's to measure, once it is started.
+    asked = {name: placement.fewest_workers * amount for name, amount in Ask.worker(placement).bundle.items()}
+    asked |= {name: amount for name, amount in Ask.renderer(placement).bundle.items() if name not in has}
     for resource, amount in asked.items():
-        if amount > has[resource]:
-            found = f"one run asks for {amount:g} {resource}, this machine has {has[resource]:g}"
+        if resource != "memory" and amount > has.get(resource, 0.0):
+            found = f"one run asks for {amount:g} {resource}, this machine has {has.get(resource, 0.0):g}"
             return Check("placement", "fail", found, "ask for fewer workers or choose another placement")
-    return Check("placement", "ok", f"a run takes {asked['CPU']:g} of {has['CPU']:g} CPU here, {asked['GPU']:g} GPU")
+    gpus = asked.get("GPU", 0.0)
+    return Check("placement", "ok", f"a run takes {asked['CPU']:g} of {has['CPU']:g} CPU here, {gpus:g} GPU")
 
 
 def _running(placement: Placement) -> Check:
