@@ -46,8 +46,8 @@ FILE_LINES, FUNCTION_LINES, LOOP_LINES = 400, 60, 80
 LOOP = "pretrain/loop.py"
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 TALKING = ("commands/", "cli.py", "cluster/progress.py")
-BROAD_EXCEPT = {"cluster/failures.py", "cluster/stages.py"}
-"""Where a failure record is written, or a task ended, and the error raised again."""
+BROAD_EXCEPT = {"cluster/failures.py", "cluster/stages.py", "cluster/drawing.py"}
+"""Where a failure record is written, or a task ended, and the error raised again; a thread's is told to the user."""
 FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 FORBIDDEN_CALLS = {"eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load", "np.random.seed"}
 TOP_LEVEL = {

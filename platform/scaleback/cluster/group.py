@@ -46,7 +46,7 @@ def train_in_group(spec: TrainingStage, store: Store, placement: Placement) -> N
         train_loop_config={"verb": verb_of(spec), "spec": spec.plain(), "store": store, "placement": placement},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=most if fewest == most else (fewest, most),
+            num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type]  # as below
             use_gpu=use_gpu,
             resources_per_worker=Ask.worker(placement).bundle,
             placement_strategy="PACK",  # gradients of neighbours stay off the network

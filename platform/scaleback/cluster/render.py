@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +13,7 @@ from scaleback.cluster import failures, runtime
 from scaleback.cluster.asks import Ask
 from scaleback.core.ahead import ahead
 from scaleback.core.errors import InputError, RunError
+from scaleback.core.lease import POLL_S, Lease, alive
 from scaleback.core.store import Store
 from scaleback.sources.population import Block, Population, drawn_block, missing_blocks
 
@@ -32,49 +34,84 @@ def render(
     *,
     ask: Ask = ONE_CORE,
     progress: Progress = lambda done, total: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Exception]:
     """Make the missing blocks of these populations; returns what failed, by address, and records it there.
 
-    Blocks are made by tasks; one whose process dies is run again, for the blocks it had not finished. Populations that
-    want a GPU get one if the cluster has, and are made by actors there: Ray ends the process of a task with a GPU after
-    each, which would load the generator anew for every block. A block that another process is making is waited for, not
-    made twice. One population that cannot be drawn stops no other.
+    Blocks are made by tasks, first those of the populations named first; one whose process dies is run again, for the
+    blocks it had not finished. Populations that want a GPU get one if the cluster has, and are made by actors there:
+    Ray ends the process of a task with a GPU after each, which would load the generator anew for every block. A block
+    that another process is making is waited for, here and not in a task, and made if that process dies. One population
+    that cannot be drawn stops no other.
     """
-    most: dict[str, tuple[Population, int]] = {}
-    for population, images in wanted:  # several may want the same one
-        most[population.address] = (population, max(images, most.get(population.address, (population, 0))[1]))
-    blocks = [
-        (population, block)
-        for population, images in most.values()
-        for block in missing_blocks(store, population, images)
-    ]
-    if not blocks:
+    left = {work[0].block_address(work[1].number): work for work in _missing(store, wanted)}
+    if not left:
         return {}
 
     runtime.quiet()
+    total = sum(block.stop - block.start for _, block in left.values())
+    failed: dict[str, Exception] = {}
+    progress(0, total)
+    while left:
+        elsewhere: dict[str, Work] = {}
+        for row in _placed_rows(store, list(left.values()), ask):
+            if stopped():
+                return failed
+            if row["elsewhere"]:
+                elsewhere[row["block"]] = left[row["block"]]
+                continue
+            if row["failed"]:
+                failed[row["address"]] = RunError(row["failed"])
+            del left[row["block"]]
+            progress(total - _images(left), total)
+        left = _left_undone(store, elsewhere, stopped)
+        progress(total - _images(left), total)
+    return failed
+
+
+def _missing(store: Store, wanted: Sequence[tuple[Population, int]]) -> Iterator[Work]:
+    most: dict[str, tuple[Population, int]] = {}
+    for population, images in wanted:  # several may want the same one
+        most[population.address] = (population, max(images, most.get(population.address, (population, 0))[1]))
+    for population, images in most.values():
+        yield from ((population, block) for block in missing_blocks(store, population, images))
+
+
+def _images(left: Mapping[str, Work]) -> int:
+    return sum(block.stop - block.start for _, block in left.values())
+
+
+def _left_undone(store: Store, elsewhere: Mapping[str, Work], stopped: Callable[[], bool]) -> dict[str, Work]:
+    """Wait for blocks that other processes are making; returns those that they did not make."""
+    undone = {}
+    for address, (population, block) in elsewhere.items():
+        while not stopped() and alive(store, address):
+            time.sleep(POLL_S)
+        if not stopped() and store.manifest(address, population) is None:
+            undone[address] = (population, block)
+    return undone
+
+
+def _placed_rows(store: Store, blocks: Sequence[Work], ask: Ask) -> Iterator[dict[str, Any]]:
+    """A row for each block, made where its population is made best."""
     nodes = runtime.nodes()
     on_gpu = Ask(cpus=ask.cpus, gpus=1, memory_gb=ask.memory_gb)  # wherever one is
     has_gpu = on_gpu.room(nodes) > 0
     by_gpu: dict[bool, list[Work]] = {}
     for population, block in blocks:
         by_gpu.setdefault(population.source.wants_gpu and has_gpu, []).append((population, block))
-    total, done = sum(block.stop - block.start for _, block in blocks), 0
-    failed: dict[str, Exception] = {}
-    progress(0, total)
     for wants_gpu, share in by_gpu.items():
         one = on_gpu if wants_gpu else ask
         places = max(1, one.room(nodes))
-        for row in _rows(store, guided_tasks(share, places), one, places):
-            if row["failed"]:
-                failed[row["address"]] = RunError(row["failed"])
-            done += int(row["images"])
-            progress(done, total)
-    return failed
+        yield from _rows(store, guided_tasks(share, places), one, places)
 
 
 def guided_tasks(blocks: Sequence[Work], places: int) -> list[list[Work]]:
-    """Blocks, the largest first, in tasks that hold ever fewer images."""
-    waiting = deque(sorted(blocks, key=lambda work: work[1].start - work[1].stop))
+    """Blocks in tasks that hold ever fewer images: population by population, the largest of each first."""
+    turns = {
+        address: turn for turn, address in enumerate(dict.fromkeys(population.address for population, _ in blocks))
+    }
+    waiting = deque(sorted(blocks, key=lambda work: (turns[work[0].address], work[1].start - work[1].stop)))
     left = sum(block.stop - block.start for _, block in blocks)
     tasks: list[list[Work]] = []
     while waiting:
@@ -126,14 +163,17 @@ class _RenderBlocks:
         for population, block in work:
             with ExitStack() as stack:
                 address, failed = population.block_address(block.number), ""
-                stack.enter_context(self._store.lease(address))
-                try:
-                    if self._store.manifest(address, population) is None:
-                        stack.enter_context(drawn_block(self._store, population, block))
-                except (RunError, InputError) as error:
-                    failures.record(self._store, population.address, error)
-                    failed = f"{population.address} failed: {type(error).__name__}: {error}"
-                row = {"address": population.address, "images": block.stop - block.start, "failed": failed}
+                lease = Lease(self._store, address)
+                taken = lease.take()  # without waiting: whoever waits here holds a core
+                if taken:
+                    stack.callback(lease.release)
+                    try:
+                        if self._store.manifest(address, population) is None:
+                            stack.enter_context(drawn_block(self._store, population, block))
+                    except (RunError, InputError) as error:
+                        failures.record(self._store, population.address, error)
+                        failed = f"{population.address} failed: {type(error).__name__}: {error}"
+                row = {"address": population.address, "block": address, "elsewhere": not taken, "failed": failed}
                 yield _Drawn(row, stack.pop_all())
 
 

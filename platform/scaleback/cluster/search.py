@@ -9,11 +9,11 @@ from typing import Any
 
 from scaleback.cluster import runtime
 from scaleback.cluster.asks import Ask
+from scaleback.cluster.drawing import Drawing, Promise
 from scaleback.cluster.learn import learn_all
 from scaleback.cluster.leaving import as_interrupt
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.progress import Progress
-from scaleback.cluster.render import render
 from scaleback.cluster.stages import complete
 from scaleback.cluster.watcher import Watcher
 from scaleback.core.errors import PlacementError, Refusal
@@ -50,14 +50,15 @@ def run_study(study: Study, store: Store, placement: Placement, progress: Progre
     if not to_do and not searches:
         return Outcome(0, failed)
     _refuse_workers(to_do, placement)
+    ordered = sorted(to_do, key=lambda planned: planned.run.seed)  # so that every point has its first seed early
     progress.note("starting Ray")
     with runtime.cluster(placement), as_interrupt():
         progress.note(runtime.where())
         started, interrupted = len(to_do), False
         if to_do:
             learn_all((planned.run for planned in to_do), store, placement, progress, retry=retry)
-            _render_all(to_do, store, placement, progress)
-            broken, interrupted = run_grid(study, to_do, store, placement, progress, retry)
+            with Drawing(store, _wanted(ordered, store, placement), Ask.renderer(placement), progress) as drawing:
+                broken, interrupted = run_grid(study, ordered, store, placement, progress, retry, drawing.promise)
             failed += broken
         for search in searches:
             if not interrupted:
@@ -67,18 +68,23 @@ def run_study(study: Study, store: Store, placement: Placement, progress: Progre
 
 
 def run_grid(
-    study: Study, to_do: Sequence[Planned], store: Store, placement: Placement, progress: Progress, retry: bool
+    study: Study,
+    ordered: Sequence[Planned],
+    store: Store,
+    placement: Placement,
+    progress: Progress,
+    retry: bool,
+    promise: Promise,
 ) -> tuple[list[str], bool]:
-    """One Tune trial for each run, seed by seed, so that every point has its first seed early."""
+    """One Tune trial for each run, in this order."""
     from ray import tune
 
-    ordered = sorted(to_do, key=lambda planned: planned.run.seed)
     trials = [
         {**planned.point.values, "seed": planned.run.seed, "baseline": planned.point.baseline} for planned in ordered
     ]
     watcher = Watcher(progress, total=len(ordered), headline=study.shown[0])
     tuner = tune.Tuner(
-        tune.with_resources(GridTrial(study, store, placement, retry), runtime.no_core()),
+        tune.with_resources(GridTrial(study, store, placement, retry, promise), runtime.no_core()),
         param_space={"run": tune.grid_search(trials)},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=runs_at_once(placement),
@@ -97,8 +103,9 @@ class GridTrial:
 
     __name__ = "scaleback"
 
-    def __init__(self, study: Study, store: Store, placement: Placement, retry: bool) -> None:
-        self._study, self._store, self._placement, self._retry = study, store, placement, retry
+    def __init__(self, study: Study, store: Store, placement: Placement, retry: bool, promise: Promise) -> None:
+        self._study, self._store, self._placement = study, store, placement
+        self._retry, self._promise = retry, promise
 
     def __call__(self, config: Mapping[str, Any]) -> None:
         from ray import tune
@@ -106,7 +113,7 @@ class GridTrial:
         values = dict(config["run"])
         seed, baseline = values.pop("seed"), values.pop("baseline")
         run = self._study.run(Point(values=values, baseline=baseline), seed)
-        complete(run, self._store, self._placement, tune.report, retry=self._retry)
+        complete(run, self._store, self._placement, tune.report, retry=self._retry, promise=self._promise)
         tune.report({FINAL: True, **measured(self._study.measures, [run], self._store)})
 
 
@@ -133,12 +140,11 @@ def tune_folder(store: Store) -> str:
     return f"{store.root}/tune"
 
 
-def _render_all(to_do: Sequence[Planned], store: Store, placement: Placement, progress: Progress) -> None:
-    """All missing images of the exhaustive points in one Ray Data job; failures are recorded and met by their runs."""
-    stored = dict.fromkeys(one for planned in to_do for one in planned.run.stored(stream=placement.streams))
+def _wanted(ordered: Sequence[Planned], store: Store, placement: Placement) -> list[tuple[Population, int]]:
+    """Images that these runs read from storage, in the order of the runs."""
+    stored = dict.fromkeys(one for planned in ordered for one in planned.run.stored(stream=placement.streams))
     # What it draws with is missing only where it failed to learn.
-    wanted = [(population, images) for population, images in stored if _learnt(population, store)]
-    render(store, wanted, ask=Ask.renderer(placement), progress=progress.rendered)
+    return [(population, images) for population, images in stored if _learnt(population, store)]
 
 
 def _learnt(population: Population, store: Store) -> bool:

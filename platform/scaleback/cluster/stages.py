@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from scaleback.cluster import failures
 from scaleback.cluster.asks import Ask
+from scaleback.cluster.drawing import Promise
 from scaleback.cluster.group import train_in_group
 from scaleback.cluster.leaving import saving_first
 from scaleback.cluster.placement import Placement
@@ -24,13 +25,20 @@ from scaleback.evaluations.run import Evaluate
 from scaleback.sources.population import Population
 from scaleback.study.run import Run
 
+NONE_PROMISED = Promise("", frozenset())
 Report = Callable[[dict[str, Any]], None]
 REPORT_EVERY_S = 1.0
 """Rows of a curve reach Tune at most this often; all of them are in the artifact."""
 
 
 def complete(
-    run: Run, store: Store, placement: Placement, report: Report = lambda row: None, *, retry: bool = False
+    run: Run,
+    store: Store,
+    placement: Placement,
+    report: Report = lambda row: None,
+    *,
+    retry: bool = False,
+    promise: Promise = NONE_PROMISED,
 ) -> None:
     """Do what is missing of a run: adapt generators, render, pre-train, evaluate.
 
@@ -40,6 +48,7 @@ def complete(
         placement: what the stages may use.
         report: called with rows of progress.
         retry: do again what failed before for a reason of its own.
+        promise: images that are being drawn for it.
 
     Raises:
         RunError: a stage failed; the failure is recorded at its address.
@@ -49,18 +58,21 @@ def complete(
         return
     for stage in run.learnt:
         if store.manifest(stage.address, stage) is None:
-            _draw(store, placement, [(stage.population, stage.images)], retry)
+            _draw(store, placement, [(stage.population, stage.images)], retry, promise)
             once(stage, store, placement, report, retry=retry)
-    _draw(store, placement, run.stored(stream=placement.streams), retry)
+    _draw(store, placement, run.stored(stream=placement.streams), retry, promise)
     if run.pretrain is not None:
         once(run.pretrain, store, placement, report, retry=retry)
     for spec in missing:
         once(spec, store, placement, report, retry=retry)
 
 
-def _draw(store: Store, placement: Placement, wanted: list[tuple[Population, int]], retry: bool) -> None:
-    for population, _ in wanted:
+def _draw(
+    store: Store, placement: Placement, wanted: list[tuple[Population, int]], retry: bool, promise: Promise
+) -> None:
+    for population, images in wanted:
         failures.refuse_failed(store, population.address, retry)
+        promise.wait(store, population, images, retry)
     for error in render(store, wanted, ask=Ask.renderer(placement)).values():
         raise error
 

@@ -29,20 +29,27 @@ class Lease:
 
     def __init__(self, store: Store, address: str) -> None:
         self._store = store
-        self._file = f"{FOLDER}/{address.replace('/', '--')}.json"
+        self._file = file_of(address)
         self._owner = uuid.uuid4().hex
         self._stop = threading.Event()
         self._beating: threading.Thread | None = None
 
     def acquire(self) -> None:
         """Wait for the lease, taking over a dead one."""
-        while not self._store.create(self._file, self._content()):
-            if self.dead(read(self._store, self._file)):
-                self._store.remove(self._file)
-            else:
-                time.sleep(POLL_S)
+        while not self.take():
+            time.sleep(POLL_S)
+
+    def take(self) -> bool:
+        """Take the lease, or that of a dead holder; False where another live process has it."""
+        if not self._store.create(self._file, self._content()):
+            if not self.dead(read(self._store, self._file)):
+                return False
+            self._store.remove(self._file)
+            if not self._store.create(self._file, self._content()):
+                return False
         self._beating = threading.Thread(target=self._beat, daemon=True, name=f"lease {self._file}")
         self._beating.start()
+        return True
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
@@ -71,6 +78,17 @@ class Lease:
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_S):
             self._store.put(self._file, self._content())
+
+
+def file_of(address: str) -> str:
+    """Where the holder of an address is recorded."""
+    return f"{FOLDER}/{address.replace('/', '--')}.json"
+
+
+def alive(store: Store, address: str) -> bool:
+    """Whether a live process holds an address."""
+    holder = read(store, file_of(address))
+    return holder is not None and not Lease.dead(holder)
 
 
 def read(store: Store, file: str) -> dict[str, Any] | None:
