@@ -28,7 +28,7 @@ class Private(Spec):
     The guarantee is of one image more or less among those that this evaluation trains on, whose number is taken to be
     known. It is of the trained weights: not of the curve, which is watched without noise, nor of what the backbone was
     pre-trained on, nor of settings that were chosen by looking at results. The noise is drawn from the run's seed, so
-    it hides nothing from who knows that seed.
+    it hides nothing from who knows that seed, and little from who sees two trainings with it.
     """
 
     noise: float = Field(gt=0)
