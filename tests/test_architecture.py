@@ -38,7 +38,7 @@ LEVELS = {
 ONLY_IN_CLUSTER = {"ray", "optuna"}
 NEVER_IN = {"core": {"torch", "timm"}, "scaling": {"torch", "timm"}, "study": {"torch", "timm"}}
 HEAVY = {"torch", "torchvision", "timm", "kornia", "sklearn", "matplotlib", "numba", "ray", "optuna", "scipy", "pandas"}
-HEAVY |= {"diffusers", "peft", "transformers"}
+HEAVY |= {"diffusers", "peft", "transformers", "opacus"}
 LIGHT_MODULES = ("study.study", "study.plan", "study.files", "cli", "commands.studies", "cluster.placement")
 
 FILE_LINES, FUNCTION_LINES, LOOP_LINES = 400, 60, 80

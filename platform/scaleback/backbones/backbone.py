@@ -97,6 +97,11 @@ class Backbone(Spec):
         """Whether this is a plain ViT with absolute positions, of which patches can be hidden."""
         return self.model in PLAIN_VITS or _is_plain_vit(self.model)
 
+    @property
+    def has_batch_norms(self) -> bool:
+        """Whether an image's features depend, in training, on what else is in its batch."""
+        return self.model not in PLAIN_VITS and _has_batch_norms(self.model)
+
     def refuse_size(self, size_px: int, field: str) -> None:
         """Raise Refusal if the model, built for images of its own size, cannot look at views of ``size_px`` too."""
         if self.has_tokens:
@@ -211,6 +216,15 @@ def _is_plain_vit(model: str) -> bool:
         vit = _timm().create_model(model)
     plain = type(vit).__name__ == "VisionTransformer" and type(vit.patch_embed).__name__ == "PatchEmbed"
     return plain and vit.pos_embed is not None and vit.attn_pool is None
+
+
+@lru_cache(maxsize=64)
+def _has_batch_norms(model: str) -> bool:
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    with torch.device("meta"):
+        return any(isinstance(part, _BatchNorm) for part in _timm().create_model(model).modules())
 
 
 @lru_cache(maxsize=64)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from scaleback.backbones import Backbone
 from scaleback.core.errors import Refusal, refusal
 from scaleback.core.spec import Plain, Spec
 from scaleback.scaling.metrics import Metric
@@ -225,6 +226,9 @@ class Evaluation(Spec, ABC):
 
     def refuse(self, target: Target) -> None:
         """Raise Refusal if it cannot be done on such a target."""
+
+    def refuse_backbone(self, backbone: Backbone) -> None:
+        """Raise Refusal if it cannot be done with such a backbone."""
 
     def stored(self) -> list[tuple[Population, int]]:
         """Populations it reads beside those of the target, and how many images of each."""

@@ -86,12 +86,14 @@ class Classifier(TrainedEvaluation):
         shares = [*(["corrupted"] * bool(corrupted)), *corrupted, *(shift.name for shift in self.shifts)]
         named = {"accuracy": ACCURACY, "calibration_error": Metric("low", share=True)}
         named |= {"log_loss": Metric("low"), "brier": Metric("low")}
-        return {(name, None): one for name, one in (named | {f"accuracy_{name}": ACCURACY for name in shares}).items()}
+        named |= {f"accuracy_{name}": ACCURACY for name in shares}
+        return {(name, None): one for name, one in named.items()} | self._promised
 
     def score(self, task: Task) -> list[Score]:
         from scipy.special import softmax
 
-        network = Network(task, self.train(task), self.recipe)
+        state = self.train(task)
+        network = Network(task, state, self.recipe)
         answer_MK, label_M, count = network.logits(task.test), task.test.label_N, len(task.test)
         chance_MK = softmax(answer_MK.astype(np.float64), axis=1)
         found = [
@@ -100,6 +102,7 @@ class Classifier(TrainedEvaluation):
             Score(metric="log_loss", value=negative_log_likelihood(chance_MK, label_M)),
             Score(metric="brier", value=brier(chance_MK, label_M)),
             *self._corrupted(network, task.test),
+            *self._guarantee(task, state),
         ]
         for shift, images in zip(self.shifts, task.others, strict=True):
             found.append(_shifted(network, shift, images))

@@ -44,18 +44,20 @@ class Confidences(TrainedEvaluation):
         return [(Population.of(self.pool, 0), self.pool.available())]
 
     def metrics(self) -> Mapping[tuple[str, int | None], Metric]:
-        return {("accuracy", None): ACCURACY}
+        return {("accuracy", None): ACCURACY} | self._promised
 
     def score(self, task: Task) -> list[Score]:
         from scaleback.scaling.privacy import confidence
 
-        (pool,), network = task.others, Network(task, self.train(task), self.recipe)
+        (pool,), state = task.others, self.train(task)
+        network = Network(task, state, self.recipe)
         answers = [network.logits(pool), network.logits(pool, lambda image_BCHW, index_B: image_BCHW.flip(-1))]
         kept = io.BytesIO()
         np.save(kept, confidence(_chances(np.stack(answers, axis=1)), pool.label_N), allow_pickle=False)
         task.files[FILE] = kept.getvalue()
         test_MK = network.logits(task.test)
-        return [Score(metric="accuracy", value=accuracy(test_MK, task.test.label_N), count=len(task.test))]
+        share = Score(metric="accuracy", value=accuracy(test_MK, task.test.label_N), count=len(task.test))
+        return [share, *self._guarantee(task, state)]
 
     @classmethod
     def example(cls) -> Self:

@@ -43,12 +43,12 @@ class FineTune(TrainedEvaluation):
     def metrics(self) -> Mapping[tuple[str, int | None], Metric]:
         last = self.marks_images[-1]
         named = [("accuracy", images) for images in self.marks_images]
-        return dict.fromkeys([*named, ("accuracy_last", last), ("accuracy_best", last)], ACCURACY)
+        return dict.fromkeys([*named, ("accuracy_last", last), ("accuracy_best", last)], ACCURACY) | self._promised
 
     def score(self, task: Task) -> list[Score]:
         marker = _Marker(self, task)
         state = self.train(task, hooks=[marker])
-        return self._scores(marker.scored(state), len(task.test))
+        return [*self._scores(marker.scored(state), len(task.test)), *self._guarantee(task, state)]
 
     def _scores(self, curve: dict[int, float], count: int) -> list[Score]:
         scores = [

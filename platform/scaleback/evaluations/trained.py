@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from scaleback.core.errors import Refusal, refusal
-from scaleback.evaluations.base import Evaluation, Target, Task
+from scaleback.backbones import Backbone
+from scaleback.core.errors import PlacementError, Refusal, refusal
+from scaleback.evaluations.base import Evaluation, Score, Target, Task
+from scaleback.evaluations.private import Private
 from scaleback.objectives.classify import Classify
 from scaleback.recipes import FinetuneRecipe, Recipe
+from scaleback.scaling.metrics import Metric
 from scaleback.sources.population import Images
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ class TrainedEvaluation(Evaluation):
     smoothing: float = Field(0.1, ge=0, lt=1)
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)
+    private: Private | None = None
+    """Train with differential privacy; None for as the recipe says."""
 
     @model_validator(mode="after")
     def _trainable(self) -> Self:
@@ -40,6 +45,11 @@ class TrainedEvaluation(Evaluation):
         if views[0].size_px is not None:
             raise Refusal("recipe.views", refusal("size_px must be left out", views[0].size_px))
         self.recipe.slice_images(1, self._objective.slice_multiple)
+        if self.private is not None:
+            for field in ("mixup", "cutmix"):
+                if getattr(self, field):
+                    raise Refusal(field, refusal("must be 0 where training is private", getattr(self, field)))
+            self.private.refuse_recipe(self.recipe)
         return self
 
     @property
@@ -53,6 +63,24 @@ class TrainedEvaluation(Evaluation):
         if self.recipe.budget_by == "flops":
             raise Refusal("recipe.budget_flops", "must be left out; say budget_images or budget_epochs")
         self.training_images(target)
+        if self.private is not None:
+            self.private.refuse_target(target, self.recipe)
+
+    def refuse_backbone(self, backbone: Backbone) -> None:
+        if self.private is not None:
+            self.private.refuse_backbone(backbone)
+
+    @property
+    def _promised(self) -> dict[tuple[str, int | None], Metric]:
+        """The metric of what ``_guarantee`` finds."""
+        return {} if self.private is None else {("epsilon", None): Metric("low")}
+
+    def _guarantee(self, task: Task, state: TrainState) -> list[Score]:
+        """How private a training was, if it was to be."""
+        if self.private is None:
+            return []
+        rate = self.recipe.batch_images / len(task.train)
+        return [Score(metric="epsilon", value=self.private.epsilon(rate=rate, steps=state.step))]
 
     def _sized(self, images: int) -> Recipe:
         """The recipe with the budget that it has on so many images."""
@@ -70,17 +98,24 @@ class TrainedEvaluation(Evaluation):
         from scaleback.backbones import width_of
         from scaleback.core import seeds
         from scaleback.pretrain.loop import Training, train
+        from scaleback.pretrain.order import BatchOrder, PoissonOrder
 
         generator = torch.Generator().manual_seed(seeds.key("fine-tuned head", task.seed) >> 1)
         recipe, width = self._sized(len(task.train)), width_of(task.backbone)
+        learner = self._objective.build(task.backbone, width=width, classes=task.classes, generator=generator)
+        if self.private is not None:
+            if task.world.size > 1:
+                raise PlacementError(f"private training is the work of one worker; got {task.world.size}")
+            learner = self.private.build(learner, batch_images=recipe.batch_images)
         training = Training(
-            learner=self._objective.build(task.backbone, width=width, classes=task.classes, generator=generator),
+            learner=learner,
             views=recipe.views,
             images=task.train,
             image_px=task.image_px,
             channels=task.channels,
             recipe=recipe,
             seed=seeds.key("fine-tune", task.seed) >> 1,
+            order=BatchOrder if self.private is None else PoissonOrder,
         )
         return train(training, task.world, checkpoints=task.checkpoints, hooks=hooks, report=task.report)
 

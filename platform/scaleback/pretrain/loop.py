@@ -22,7 +22,7 @@ from scaleback.objectives.learners.base import Batch, Learner, Losses
 from scaleback.pretrain.checkpoint import Checkpoints
 from scaleback.pretrain.leaving import NOTICE
 from scaleback.pretrain.online import OnlineKNN
-from scaleback.pretrain.order import BatchOrder
+from scaleback.pretrain.order import BatchOrder, PoissonOrder
 from scaleback.pretrain.state import Average, Row, TrainState
 from scaleback.pretrain.watch import Watch
 from scaleback.pretrain.world import World
@@ -50,6 +50,8 @@ class Training:
     recipe: Recipe
     """Its budget in image passes."""
     seed: int
+    order: type[BatchOrder | PoissonOrder] = BatchOrder
+    """How batches are drawn."""
     collapse: Callable[[Sequence[Row]], str | None] = lambda rows: None
     """Why the curve so far shows a collapse, which ends the run; None if it does not."""
     trivial_loss: float | None = None
@@ -155,11 +157,11 @@ def batches(
     """
     recipe = training.recipe
     try:
-        slice_images = recipe.slice_images(world.size, training.learner.slice_multiple)
+        recipe.slice_images(world.size, training.learner.slice_multiple)
     except Refusal as error:
         raise PlacementError(f"{error.field}: {error}") from None
-    order = BatchOrder(images=len(training.images), batch_images=recipe.batch_images, seed=training.seed)
-    return _Assembler(training, world)(_slices(order, recipe, world, slice_images, first, watched))
+    order = training.order(images=len(training.images), batch_images=recipe.batch_images, seed=training.seed)
+    return _Assembler(training, world)(_slices(order, recipe, world, first, watched))
 
 
 class _Slice(NamedTuple):
@@ -172,11 +174,12 @@ class _Slice(NamedTuple):
 
 
 def _slices(
-    order: BatchOrder, recipe: Recipe, world: World, slice_images: int, first: int, watched: Callable[[int], bool]
+    order: BatchOrder | PoissonOrder, recipe: Recipe, world: World, first: int, watched: Callable[[int], bool]
 ) -> Iterator[_Slice]:
     """This worker's slices from step ``first`` on."""
     for step in range(first, recipe.steps):
         index_B, epoch_B = order.batch(step)
+        slice_images = len(index_B) // (recipe.accumulate * world.size)
         for micro in range(recipe.accumulate):
             start = (micro * world.size + world.rank) * slice_images
             mine = slice(start, start + slice_images)

@@ -45,3 +45,21 @@ class BatchOrder:
             draw_EN = (words_EN2[..., 0] << np.uint64(32)) | words_EN2[..., 1]
             self._shuffled[group] = np.argsort(draw_EN, axis=1, kind="stable")
         return self._shuffled[group]
+
+
+class PoissonOrder:
+    """Each image is in each batch by a draw of its own, at the rate at which ``batch_images`` are expected in it.
+
+    What DP-SGD's accountant assumes (Abadi et al., CCS 2016). Batches differ in size, and one may be empty.
+    """
+
+    def __init__(self, *, images: int, batch_images: int, seed: int) -> None:
+        assert batch_images <= images, "a rate is at most 1"
+        self._images, self._rate = images, batch_images / images
+        self._key = seeds.key("draws of training", seed)
+
+    def batch(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(index of each image, the step in place of its epoch), both (B,)."""
+        draw_N = seeds.uniform(self._key, seeds.counter(step, np.arange(self._images)), 1)[:, 0]
+        index_B = np.flatnonzero(draw_N < self._rate)
+        return index_B, np.full(len(index_B), step)

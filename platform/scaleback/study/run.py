@@ -58,6 +58,7 @@ class Run(Spec):
         for evaluation in self.evaluations:
             try:
                 evaluation.refuse(self.target)
+                evaluation.refuse_backbone(self.backbone)
             except Refusal as error:
                 raise Refusal(f"evaluations.{evaluation.short}.{error.field}", str(error)) from None
         return self
