@@ -100,7 +100,7 @@ def table(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _machines(nodes: int, options: argparse.Namespace) -> Machines:
-    plain: dict[str, Any] = {"nodes": nodes, "cores": options.cores, "gpus": options.gpus, "overlap": options.overlap}
+    plain: dict[str, Any] = {"nodes": nodes, "cores": options.cores, "gpus": options.gpus}
     for text in options.machine:
         name, equals, value = text.partition("=")
         if not equals:
@@ -299,7 +299,6 @@ def parser() -> Parser:
     made.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="of a node")
     made.add_argument("--gpus", type=int, default=0, help="of a node")
     made.add_argument("--machine", action="append", default=[], metavar="FIELD=VALUE", help="as in cluster/machines.py")
-    made.add_argument("--overlap", action="store_true", help="runs begin while images are drawn")
     made.add_argument("--remaining", action="store_true", help="only what the storage lacks")
     made.add_argument("--placement", default="laptop", help="workers, cores and GPUs of a run")
     made.add_argument("--storage", help="where the study, or a part of it, has run; overrides the placement's")

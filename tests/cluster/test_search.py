@@ -4,8 +4,11 @@ import pytest
 
 from scaleback.cluster.progress import Progress
 from scaleback.cluster.search import run_study
+from scaleback.core.store import Store
 from scaleback.study.plan import plan_study
 from scaleback.study.results import found_runs, study_runs, table_of
+from tests.cluster.test_stages import alone
+from tests.cluster.test_stages import outcome as outcome_of
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 QUIET = Progress(quiet=True)
@@ -30,6 +33,25 @@ def test_a_grid_study_runs_every_point_and_seed_and_then_nothing(tiny, store, pl
     again = run_study(tiny, store, placement, QUIET)
     assert again.started == 0
     assert table(tiny, store) == rows
+
+
+@pytest.mark.slow
+def test_the_first_run_trains_while_images_of_another_are_drawn(tiny, store, placement, tmp_path):
+    axis = {
+        "kind": "grid",
+        "field": "source.points",
+        "values": [2_000, 32_000_000],
+    }  # far longer to draw than a worker takes to start
+    study = type(tiny).parse({**tiny.plain(), "axes": [axis], "seeds": [0], "baseline": False})
+    study = study.model_copy(update={"base": study.base.replace({"source.renderer": "exact"})})
+    outcome = run_study(study, store, placement, QUIET)
+    assert (outcome.started, list(outcome.failed)) == (2, [])
+    first, second = (run for _, run in study_runs(study, store))
+    trained = store.manifest(first.pretrain.address, first.pretrain)
+    begun_s = store.modified(f"{trained.address}/manifest.json") - trained.record["train_s"]
+    last_block = second.pretrain.population.block_address(0)
+    assert begun_s < store.modified(f"{last_block}/manifest.json")
+    assert outcome_of(second, store) == alone(second, Store(tmp_path / "alone"))
 
 
 def test_a_failing_point_is_reported_and_the_others_finish(tiny, store, placement):

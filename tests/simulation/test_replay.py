@@ -71,21 +71,21 @@ def test_runs_in_progress_are_one_more_than_places():
     assert run(work, 2, Placement(runs_at_once=4)).makespan_s == pytest.approx(10)
 
 
-def test_images_are_drawn_before_runs_begin_unless_they_overlap():
+def test_runs_begin_while_images_are_drawn_unless_they_are_told_to_wait():
     work = independent([10.0] * 2)
     work.blocks, work.sets = [Drawn(64, 6.0, needs=(0,)), Drawn(64, 6.0, needs=(1,))], 2
     work.trials = [Trial((0,), (0,)), Trial((1,), (1,))]
     # Three cores: both blocks at once, then both stages; no run waits for the other's images.
-    assert run(work, 3).makespan_s == pytest.approx(16)
-    assert run(work, 1).makespan_s == pytest.approx(32)
+    assert run(work, 3, overlap=False).makespan_s == pytest.approx(16)
+    assert run(work, 1, overlap=False).makespan_s == pytest.approx(32)
     # One core: a run that may begin goes before the next block.
-    assert run(work, 1, overlap=True).makespan_s == pytest.approx(32)
+    assert run(work, 1).makespan_s == pytest.approx(32)
     late = [Drawn(64, 6.0, needs=(0,)), Drawn(64, 30.0, needs=(1,))]
     work.blocks = late
-    assert run(work, 2).makespan_s == pytest.approx(30 + 10)
+    assert run(work, 2, overlap=False).makespan_s == pytest.approx(30 + 10)
     work.jobs[0] = Job("long", 34.0)
-    assert run(work, 2).makespan_s == pytest.approx(30 + 34)
-    assert run(work, 2, overlap=True).makespan_s == pytest.approx(6 + 34)
+    assert run(work, 2, overlap=False).makespan_s == pytest.approx(30 + 34)
+    assert run(work, 2).makespan_s == pytest.approx(6 + 34)
 
 
 @pytest.mark.parametrize(("interval_s", "replace_s"), [(20.0, 0.0), (50.0, 30.0)])

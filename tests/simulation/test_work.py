@@ -110,7 +110,7 @@ def test_what_was_never_measured_is_refused_with_what_to_run(measured, store, se
 def test_blocks_are_cut_into_tasks_as_the_cluster_cuts_them(places):
     populations = [Population.of(OnePFrac(delta=delta), seed) for delta in (0.1, 0.2) for seed in (0, 1)]
     blocks = [(population, block) for population in populations for block in population.blocks(30_000)]
-    drawn = [Drawn(block.stop - block.start, 1.0) for _, block in blocks]
+    drawn = [Drawn(block.stop - block.start, 1.0, turn=populations.index(one)) for one, block in blocks]
     as_cut = [[block.stop - block.start for _, block in task] for task in guided_tasks(blocks, places)]
     assert [[block.images for block in task] for task in drawing_tasks(drawn, places)] == as_cut
 

@@ -21,6 +21,7 @@ from typing import IO, Any
 from pyarrow import ArrowException
 from pyarrow import fs as arrow_fs
 
+from scaleback.core.cache import Cache
 from scaleback.core.errors import DriftError, InputError, IntegrityError, StoreError, short
 from scaleback.core.lease import Lease
 from scaleback.core.spec import Plain, Spec
@@ -49,7 +50,11 @@ class Manifest:
 
 
 class Store:
-    """Reads and publishes artifacts below one root."""
+    """Reads and publishes artifacts below one root.
+
+    A remote one keeps what it has read in the node's cache, so tasks may run on any node: what several runs on a node
+    read is fetched once. The cache belongs to the node: a store that is sent to another finds that one's.
+    """
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root)
@@ -65,6 +70,7 @@ class Store:
         else:
             self.root = os.path.abspath(self.root)
             self._fs, self._base, self.local = arrow_fs.LocalFileSystem(), self.root, True
+        self._cache = None if self.local else Cache.of_node()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Store) and other.root == self.root
@@ -210,13 +216,15 @@ class Store:
             raise DriftError(f"{self.root}/{address}: holds {held}, not {asked}, the spec asked for")
         return manifest
 
-    def read(self, manifest: Manifest, file: str) -> bytes:
-        """One file of an artifact, verified.
+    def read(self, manifest: Manifest, file: str, *, anew: bool = False) -> bytes:
+        """One file of an artifact, verified; from the node's cache unless it is to be read ``anew`` from storage.
 
         Raises:
             IntegrityError: missing, of another size, or of another checksum; the message says which.
         """
         where, expected = f"{self.root}/{manifest.address}/{file}", manifest.files[file]
+        if self._cache is not None and not anew and (kept := self._cache.get(expected["sha256"])) is not None:
+            return kept
         data = self.get(f"{manifest.address}/{file}")
         if data is None:
             raise IntegrityError(f"{where}: is missing; expected {expected['bytes']:,} bytes")
@@ -225,6 +233,8 @@ class Store:
         found = _sha256(data)
         if found != expected["sha256"]:
             raise IntegrityError(f"{where}: has checksum {found[:12]}; expected {expected['sha256'][:12]}")
+        if self._cache is not None:
+            self._cache.put(expected["sha256"], data)
         return data
 
     def fail(self, address: str, failure: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 Ray starts; generators learn in waves; what is missing is drawn; then runs, seed by seed, a few at a time: one more than
 there are places. Each goes through its stages in order; what another run is making is waited for. With ``overlap`` runs
-begin at once, and wait for the images that they read.
+begin at once, and wait for the images that they read. A group of a range of workers has the most of them.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class _Replay:
         self._driver, requests = Server(1.0), Server(machines.storage_requests_per_s)  # the driver, in seconds
         self._runner = Runner(machines, demands, requests)
         self._requests, self._events = requests, self._runner.events
-        if not self._runner.pool.fits(self._stage, placement.workers):
-            asked = f"{placement.workers} workers of {placement.cpus_per_worker} cores"
+        if not self._runner.pool.fits(self._stage, placement.fewest_workers):
+            asked = f"{placement.fewest_workers} workers of {placement.cpus_per_worker} cores"
             gpus = f" and {placement.gpus_per_worker:g} GPUs" if placement.gpus_per_worker else ""
             raise PlacementError(
                 f"placement: one run asks for {asked}{gpus}; "
@@ -206,7 +206,7 @@ class _Replay:
             self._over_s = self._events.now_s
             return
         placement = self._placement
-        places = self._runner.pool.places(self._stage, placement.workers)
+        places = self._runner.pool.places(self._stage, placement.most_workers)
         for _ in range(min(placement.runs_at_once or places + 1, len(self._work.trials))):
             self._start_next(self._machines.overheads.first_trial_s)
 
@@ -254,7 +254,7 @@ class _Replay:
             return
         self._begun.add(number)
         job, placement, over = self._work.jobs[number], self._placement, self._machines.overheads
-        workers = placement.workers if job.grouped else 1
+        workers = placement.most_workers if job.grouped else 1
         every_s = placement.checkpoint_every_s * self._machines.speed  # in seconds of work as it was measured
         task = Task(
             demand=self._stage,

@@ -48,6 +48,8 @@ class Drawn:
     needs: tuple[int, ...] = ()
     """Which sets of images it belongs to."""
     on_gpu: bool = False
+    turn: int = 0
+    """Which population it is of, in the order in which they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ class Work:
 
 
 def drawing_tasks(blocks: Iterable[Drawn], places: int) -> list[list[Drawn]]:
-    """Blocks in tasks as the cluster cuts them: the largest first, in tasks that hold ever fewer images."""
-    waiting = deque(sorted(blocks, key=lambda block: -block.images))
+    """Blocks in tasks as the cluster cuts them: population by population, the largest of each first, in ever smaller tasks."""
+    waiting = deque(sorted(blocks, key=lambda block: (block.turn, -block.images)))
     left = sum(block.images for block in waiting)
     tasks: list[list[Drawn]] = []
     while waiting:
@@ -157,7 +159,8 @@ def _blocks(
     by_address: dict[str, list[tuple[int, int]]] = {}
     for (address, images), number in sets.items():
         by_address.setdefault(address, []).append((images, number))
-    found = []
+    found: list[Drawn] = []
+    turns: dict[str, int] = {}
     for population, images in wanted:
         address, counts = population.address, sorted(by_address.get(population.address, []), reverse=True)
         every: tuple[int, ...] = tuple(number for _, number in counts)
@@ -171,5 +174,6 @@ def _blocks(
             needs = every if block.start == 0 else tuple(number for count, number in counts if count > block.start)
             length = block.stop - block.start
             on_gpu = population.source.wants_gpu
-            found.append(Drawn(length, length * image_s, length * image_bytes, needs, on_gpu))
+            turn = turns.setdefault(address, len(turns))
+            found.append(Drawn(length, length * image_s, length * image_bytes, needs, on_gpu, turn))
     return found

@@ -63,7 +63,7 @@ def _artifacts(store: Store, repair: bool) -> Iterator[Check]:
             manifest = store.manifest(address)
             assert manifest is not None, f"{address} was listed"
             for name in manifest.files:
-                store.read(manifest, name)
+                store.read(manifest, name, anew=True)
             artifacts, total = artifacts + 1, total + manifest.bytes
         except StoreError as error:
             damaged.append((address, str(error)))
