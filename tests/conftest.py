@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # one mode for every process that a test starts
+os.environ["SCALEBACK_CACHE_GB"] = "0"  # what is read is what lies in the store; tests of the cache have their own
 
 import pytest
 import torch

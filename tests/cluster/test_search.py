@@ -37,11 +37,8 @@ def test_a_grid_study_runs_every_point_and_seed_and_then_nothing(tiny, store, pl
 
 @pytest.mark.slow
 def test_the_first_run_trains_while_images_of_another_are_drawn(tiny, store, placement, tmp_path):
-    axis = {
-        "kind": "grid",
-        "field": "source.points",
-        "values": [2_000, 32_000_000],
-    }  # far longer to draw than a worker takes to start
+    # The second takes far longer to draw than a worker takes to start.
+    axis = {"kind": "grid", "field": "source.points", "values": [2_000, 32_000_000]}
     study = type(tiny).parse({**tiny.plain(), "axes": [axis], "seeds": [0], "baseline": False})
     study = study.model_copy(update={"base": study.base.replace({"source.renderer": "exact"})})
     outcome = run_study(study, store, placement, QUIET)

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from pyarrow import fs as arrow_fs
 
 from scaleback.core import store as store_module
 from scaleback.core.errors import DriftError, IntegrityError, StoreError
@@ -310,19 +309,6 @@ def test_a_file_is_created_by_one_only(store):
     assert not store.create("leases/x", b"second")
     assert store.get("leases/x") == b"first"
     assert os.listdir(store.path("leases")) == ["x"]
-
-
-@pytest.fixture
-def bucket():
-    """A store on an object store: a bucket in memory, reached as a store on S3 reaches its own."""
-    fsspec = pytest.importorskip("fsspec")
-    remote = Store("mock:///bucket/results")
-    memory = arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(fsspec.filesystem("memory", skip_instance_cache=True)))
-    remote._fs = arrow_fs.SubTreeFileSystem("/", memory)  # memory's paths start with a slash, those of S3 do not
-    assert not remote.local
-    yield remote
-    remote.remove("render")
-    remote.remove("leases")
 
 
 def test_an_object_store_keeps_the_same_laws(bucket):

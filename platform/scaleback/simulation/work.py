@@ -81,7 +81,7 @@ class Work:
 
 
 def drawing_tasks(blocks: Iterable[Drawn], places: int) -> list[list[Drawn]]:
-    """Blocks in tasks as the cluster cuts them: population by population, the largest of each first, in ever smaller tasks."""
+    """Blocks in tasks as the cluster cuts them: population by population, the largest first, in ever smaller tasks."""
     waiting = deque(sorted(blocks, key=lambda block: (block.turn, -block.images)))
     left = sum(block.images for block in waiting)
     tasks: list[list[Drawn]] = []
