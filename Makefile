@@ -6,13 +6,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: sweep figures test test-slow lint constraints clean
+.PHONY: sweep figures test test-slow test-cluster lint constraints clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make sweep      run the default study, or go on with it; the report is below $(STORAGE)/report"
 	@echo "make test       the tests, about four minutes once installed"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make test-cluster  studies on several machines, made of network namespaces; one dies in each stage (root)"
 	@echo "make figures    the pictures of README.md, from the default study's results"
 	@echo "make lint       ruff and mypy"
 
@@ -24,6 +25,9 @@ test: .venv/installed-dev
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
+
+test-cluster: .venv/installed-dev
+	$(BIN)/python -m pytest -m nodes tests/cluster/nodes
 
 figures: .venv/installed
 	$(BIN)/python docs/figures.py $(STORAGE)

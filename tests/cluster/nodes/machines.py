@@ -1,0 +1,181 @@
+"""Several nodes on one machine: each raylet in a network namespace of its own, where that is permitted.
+
+A namespace is a host to Ray: it has an address, ports, and a link to the others that can be cut. Where namespaces are
+not permitted, the raylets share this host; ``Machines.kind`` says which it is.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+BIN = Path(sys.executable).parent
+SUBNET = f"10.77.{os.getpid() % 250}"
+HOST = f"{SUBNET}.254"
+NAME = f"sb{os.getpid()}"
+TOKEN = "0123456789abcdef" * 4
+GCS_PORT, DASHBOARD_PORT = 6394, 8269
+UP_S = 120
+
+
+def ip(*words):
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+
+
+def namespaces_permitted():
+    if shutil.which("ip") is None:
+        return False
+    try:
+        ip("netns", "add", f"{NAME}-probe")
+        ip("netns", "del", f"{NAME}-probe")
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+class Machines:
+    """A head without cores and nodes of one core each. Node 1 is the head; numbers are not used twice."""
+
+    def __init__(self, mode="token", **variables):
+        self.kind = "namespaces" if namespaces_permitted() else "one host"
+        self.temporary = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))  # sockets allow short paths only
+        self.nodes, self._last = {}, 0
+        self.host = HOST if self.kind == "namespaces" else "127.0.0.1"
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
+            "RAY_AUTH_MODE": mode,
+            "RAY_AUTH_TOKEN": TOKEN,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "HOME": str(self.temporary),
+            "TMPDIR": str(self.temporary),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            **variables,
+        }
+        if self.kind == "namespaces":
+            self.environment["GLOO_SOCKET_IFNAME"] = "eth0"
+            ip("link", "add", NAME, "type", "bridge")
+            ip("addr", "add", f"{HOST}/24", "dev", NAME)
+            ip("link", "set", NAME, "up")
+
+    @property
+    def address(self):
+        own = f"{SUBNET}.1" if self.kind == "namespaces" else "127.0.0.1"
+        return f"{own}:{GCS_PORT}"
+
+    def start_head(self, *options, **variables):
+        self.environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{DASHBOARD_PORT}"
+        joined = ("--head", f"--port={GCS_PORT}", f"--dashboard-port={DASHBOARD_PORT}", f"--temp-dir={self.temporary}")
+        self._start(*joined, "--num-cpus=0", *options, **variables)
+        self.wait("job", "list")
+
+    def start_node(self, *options):
+        """One more node of one core; returns its number once it is there."""
+        number = self._start(f"--address={self.address}", "--num-cpus=1", *options)
+        self._until_joined(number)
+        return number
+
+    def _until_joined(self, number):
+        said, limit = self.temporary / f"node-{number}.out", time.monotonic() + UP_S
+        while "Ray runtime started" not in said.read_text():
+            assert time.monotonic() < limit, f"node {number} did not start: {said.read_text()[-500:]}"
+            time.sleep(0.2)
+
+    def _start(self, *options, **variables):
+        self._last += 1
+        number = self._last
+        words = [str(BIN / "ray"), "start", "--block", "--disable-usage-stats", "--object-store-memory=80000000"]
+        if self.kind == "namespaces":
+            self._make_namespace(number)
+            words.append(f"--node-ip-address={SUBNET}.{number}")
+        own = {"XDG_CACHE_HOME": str(self.temporary / f"cache-{number}")}
+        with (self.temporary / f"node-{number}.out").open("wb") as said:
+            self.nodes[number] = subprocess.Popen(
+                [*self.inside(number), *words, *options],
+                env=self.environment | own | variables,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return number
+
+    def _make_namespace(self, number):
+        namespace, outer = f"{NAME}-{number}", f"{NAME}v{number}"
+        ip("netns", "add", namespace)
+        ip("link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        ip("link", "set", outer, "master", NAME)
+        ip("link", "set", outer, "up")
+        inside = ("-n", namespace)
+        ip(*inside, "addr", "add", f"{SUBNET}.{number}/24", "dev", "eth0")
+        ip(*inside, "link", "set", "eth0", "up")
+        ip(*inside, "link", "set", "lo", "up")
+
+    def inside(self, number):
+        """The words before a command that runs on a node."""
+        return ["ip", "netns", "exec", f"{NAME}-{number}"] if self.kind == "namespaces" else []
+
+    def processes(self, number):
+        """Everything that runs on a node."""
+        if self.kind == "namespaces":
+            numbers = [int(word) for word in ip("netns", "pids", f"{NAME}-{number}").split()]
+        else:
+            own = self.nodes[number].pid
+            numbers = [own, *(child.pid for child in psutil.Process(own).children(recursive=True))]
+        for pid in numbers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                yield psutil.Process(pid)
+
+    def titles(self, number):
+        for process in self.processes(number):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                yield " ".join(process.cmdline())
+
+    def busy_with(self, title):
+        """A node that runs what Ray calls ``title``, or None."""
+        nodes = [number for number in self.nodes if number > 1]
+        return next((n for n in nodes if any(line.startswith(title) for line in self.titles(n))), None)
+
+    def kill(self, number):
+        """End every process of a node at once, as a machine that loses power does."""
+        for process in list(self.processes(number)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.nodes.pop(number).wait(30)
+        if self.kind == "namespaces":
+            ip("netns", "del", f"{NAME}-{number}")
+
+    def command(self, *words, **options):
+        """What ``subprocess`` takes to run something beside the head, as a user logged in there would."""
+        return {
+            "args": [*self.inside(1), *map(str, words)],
+            "env": self.environment,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            **options,
+        }
+
+    def ray(self, *words, **options):
+        return subprocess.run(**self.command(BIN / "ray", *words, **options), timeout=UP_S, check=False)
+
+    def wait(self, *words):
+        """Until a command of Ray's succeeds on the head."""
+        limit = time.monotonic() + UP_S
+        while (asked := self.ray(*words)).returncode:
+            assert time.monotonic() < limit, asked.stderr[-500:]
+            time.sleep(1)
+
+    def close(self):
+        for number in reversed(list(self.nodes)):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.nodes[number].send_signal(signal.SIGTERM)
+                self.nodes[number].wait(20)
+            self.kill(number)
+        if self.kind == "namespaces":
+            ip("link", "del", NAME)
+        shutil.rmtree(self.temporary, ignore_errors=True)
