@@ -22,7 +22,10 @@ from tests.pretrain.test_run import pretrain, render
 
 SMALL = Backbone(model="vit_tiny_patch16_224", image_px=16, channels=1, patch_px=8, width=16, depth=2, heads=2)
 DROPPING = SMALL.replace({"drop_path": 0.5})
-CUT = RECIPE.replace({"accumulate": 2})
+CALM = RECIPE.replace({"optimizer.lr": RECIPE.optimizer.lr / 10})
+"""At the whole rate PatchMix multiplies a difference by five in each step: rounding reached 1e-2 in twelve of them, or
+did not, by the kind of processor."""
+CUT = CALM.replace({"accumulate": 2})
 ODD = RECIPE.replace({"batch_images": 6})
 PLAIN = RECIPE.replace({"budget_images": 8, "warmup_images": 0, "views": [{"crop_ratio": [1.0, 1.0]}]})
 ONE_PICTURE = Images(
@@ -50,7 +53,7 @@ def member(rank, folder):
     world = World.joined(torch.device("cpu"))
     done = {}
     for name, objective in EXAMPLES.items():
-        done[name] = train(training(SMALL, objective=objective), world)
+        done[name] = train(training(SMALL, CALM, objective=objective), world)
     done["cut"] = train(training(SMALL, CUT), world)
     done["dropping"] = train(training(DROPPING), world)
     one_picture = training(DROPPING, PLAIN, objective=Classify(), images=ONE_PICTURE)
@@ -88,7 +91,7 @@ def files(left, name, rank=0):
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe"), [*((name, RECIPE) for name in EXAMPLES), ("cut", CUT)], ids=[*EXAMPLES, "in micro-batches"]
+    ("name", "recipe"), [*((name, CALM) for name in EXAMPLES), ("cut", CUT)], ids=[*EXAMPLES, "in micro-batches"]
 )
 def test_two_workers_have_the_curve_of_one(name, recipe, left):
     alone = train(training(SMALL, recipe, objective=EXAMPLES.get(name)), World())
@@ -100,7 +103,7 @@ def test_two_workers_have_the_curve_of_one(name, recipe, left):
             "lr": 0,
             "loss": 1e-5,
             "accuracy": 1e-6,
-            "gradient_norm": 1e-3,
+            "gradient_norm": 1e-4,
         }.items():
             if field in mine or field != "accuracy":  # which not every method has
                 assert theirs[field] == pytest.approx(mine[field], rel=tolerance, abs=1e-12), field
