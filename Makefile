@@ -11,9 +11,9 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 help:
 	@echo "make sweep      run the default study, or go on with it; the report is below $(STORAGE)/report"
-	@echo "make test       the tests, about four minutes once installed"
+	@echo "make test       the tests, about eight minutes once installed"
 	@echo "make test-slow  the tests that take minutes"
-	@echo "make test-cluster  studies on several machines, made of network namespaces; one dies in each stage (root)"
+	@echo "make test-cluster  several machines, made of network namespaces; one dies in each stage (five minutes, root)"
 	@echo "make figures    the pictures of README.md, from the default study's results"
 	@echo "make lint       ruff and mypy"
 

@@ -24,6 +24,7 @@ import argparse
 import itertools
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -39,10 +40,11 @@ from scaleback.cluster.progress import Progress
 from scaleback.core import units
 from scaleback.core.errors import InputError, SpecError, refusal
 from scaleback.core.spec import assign
-from scaleback.core.store import Store
+from scaleback.core.store import Manifest, Store
 from scaleback.simulation.replay import Forecast, forecast
-from scaleback.simulation.timing import Timing
-from scaleback.simulation.work import Work, work_of
+from scaleback.simulation.timing import Timing, reads_of, staged
+from scaleback.simulation.work import Stage, Work, work_of
+from scaleback.sources.population import Population
 from scaleback.study.axes import parse_value
 from scaleback.study.files import DEFAULT, changed, load_study
 from scaleback.study.plan import plan_study
@@ -181,19 +183,16 @@ def check_study(seeds: Sequence[int]) -> Study:
 
 
 class Clock(Progress):
-    """Notes when Ray was up, when images were there, when each run ended; in seconds since 1970."""
+    """Notes when Ray was up and when each run ended; in seconds since 1970."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
-        self.begun_s = self.up_s = self.drawn_s = self.ended_s = time.time()
+        self.begun_s = self.up_s = self.ended_s = time.time()
         self.ran_s: list[float] = []
 
     def note(self, text: str) -> None:
         if text.startswith("Ray is up"):
             self.up_s = time.time()
-
-    def rendered(self, done: int, total: int) -> None:
-        self.drawn_s = time.time()
 
     def ran(self, done: int, total: int, note: str) -> None:
         self.ran_s.append(time.time())
@@ -210,39 +209,54 @@ def measured_run(study: Study, store: Store, cpus: int) -> Clock:
     return clock
 
 
-def overheads(clock: Clock, store: Store, cpus: int, stage_s: float | None) -> Overheads:
+def overheads(clock: Clock, store: Store, stage_s: float | None) -> Overheads:
     """What a run spent beside its stages; on one core, where stages follow one another, also what each costs."""
-    ends = sorted(
-        (
-            store.modified(f"{address}/manifest.json") or 0.0,
-            sum(record.get(name, 0.0) for name in ("train_s", "ready_s", "evaluate_s")),
-        )
-        for address, record in _records(store, ("pretrain", "evaluate"))
-    )
+    stages = [one for verb in ("pretrain", "evaluate") for one in _stages(store, verb)]
+    ends = sorted((end_s, seconds) for end_s, seconds, _ in stages)
     if stage_s is None:
         beside = [end - before - seconds for (before, _), (end, seconds) in itertools.pairwise(ends)]
-        stage_s = max(0.0, sum(beside) / len(beside))
-    drawn = sum(record["seconds"] for _, record in _records(store, ("render",)))
-    first_s = min(end - seconds for end, seconds in ends)
+        stage_s = max(0.0, statistics.median(beside))  # between some two of them images were drawn
+    first_s, first = min(((end_s - seconds, stage) for end_s, seconds, stage in stages), key=lambda one: one[0])
+    read_s = [_block_s(store, *one) for one in reads_of(first)]
+    drawn = [(_published_s(store, address), _manifest(store, address)) for address in store.addresses("render")]
     return Overheads(
         ray_start_s=clock.up_s - clock.begun_s,
         ray_stop_s=clock.ended_s - clock.ran_s[-1],
-        render_start_s=max(0.0, clock.drawn_s - clock.up_s - drawn / cpus),
+        render_start_s=max(0.0, min(end_s - manifest.record["seconds"] for end_s, manifest in drawn) - clock.up_s),
         task_s=0.0,
         first_trial_s=0.0,
         trial_s=Overheads().trial_s,
-        import_s=max(0.0, first_s - clock.drawn_s - stage_s),
+        # Tune's start and the import of torch, as far as the images of the first run did not take longer.
+        import_s=max(0.0, first_s - max(read_s) - stage_s),
         stage_s=stage_s,
     )
 
 
-def _records(store: Store, verbs: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+def _stages(store: Store, verb: str) -> list[tuple[float, float, Stage]]:
+    """When each ended, what it took, which it is."""
     found = []
-    for address in (address for verb in verbs for address in store.addresses(verb)):
-        manifest = store.manifest(address)
-        assert manifest is not None, f"{address} was listed"
-        found.append((address, manifest.record))
+    for address in store.addresses(verb):
+        one = staged(_manifest(store, address))
+        assert one is not None, f"{address} was timed"
+        found.append((_published_s(store, address), one[1], one[0]))
     return found
+
+
+def _block_s(store: Store, population: Population, images: int) -> float:
+    """When the last of so many images were there."""
+    return max(_published_s(store, population.block_address(block.number)) for block in population.blocks(images))
+
+
+def _published_s(store: Store, address: str) -> float:
+    stamp = store.modified(f"{address}/manifest.json")
+    assert stamp is not None, "a local disk tells"
+    return stamp
+
+
+def _manifest(store: Store, address: str) -> Manifest:
+    manifest = store.manifest(address)
+    assert manifest is not None, f"{address} was listed"
+    return manifest
 
 
 def check() -> dict[str, Any]:
@@ -255,11 +269,11 @@ def check() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             small, whole = Store(f"{folder}/small"), Store(f"{folder}/whole")
             others = psutil.cpu_percent(1.0) / 100
-            before = overheads(measured_run(check_study([100]), small, cpus), small, cpus, stage_s)
+            before = overheads(measured_run(check_study([100]), small, cpus), small, stage_s)
             stage_s, study = before.stage_s, check_study([0, 1])
             foretold_s = on_cores(cpus, study, Timing.of(small), before)  # the run that it foretells is not there yet
             clock = measured_run(study, whole, cpus)
-            own = overheads(clock, whole, cpus, stage_s)
+            own = overheads(clock, whole, stage_s)
             ways = {
                 "foretold": foretold_s,
                 "replayed": on_cores(cpus, study, Timing.of(whole), before),

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from scaleback.cluster.render import MOST_BLOCKS_A_TASK, guided_tasks, render
+from scaleback.cluster.render import MOST_BLOCKS_A_TASK, guided_tasks, render, sizes_of
 from scaleback.core.errors import RunError
 from scaleback.core.store import Store
 from scaleback.sources.named import Digits
@@ -17,7 +17,7 @@ def test_tasks_get_shorter_and_hold_every_block_once(places):
     population = Population.of(Digits(), 0)
     sizes = [64, 64, 128, 256, 512, *[1_024] * 60, 200]
     blocks = [(population, Block(number, 0, size)) for number, size in enumerate(sizes)]
-    tasks = guided_tasks(blocks, places)
+    tasks = guided_tasks(blocks, sizes_of(blocks), places)
     assert sorted(block.number for task in tasks for _, block in task) == list(range(len(sizes)))
     images = [sum(block.stop for _, block in task) for task in tasks]
     assert images == sorted(images, reverse=True)
@@ -26,7 +26,19 @@ def test_tasks_get_shorter_and_hold_every_block_once(places):
     # No task is longer than what its place would have to wait for at the end.
     for number, count in enumerate(images):
         assert count <= max(1_024, sum(images[number:]) / places)
-    assert guided_tasks(blocks[:1], places) == [blocks[:1]]
+    assert guided_tasks(blocks[:1], sizes_of(blocks[:1]), places) == [blocks[:1]]
+
+
+def test_populations_come_in_the_order_in_which_they_are_asked_for():
+    first, second = (Population.of(Digits(), seed) for seed in (1, 0))
+    blocks = [(one, Block(number, 0, size)) for one in (first, second) for number, size in enumerate([64, 1_024])]
+    tasks = guided_tasks(blocks, sizes_of(blocks), 100)
+    assert [(one, block.number) for task in tasks for one, block in task] == [
+        (first, 1),
+        (first, 0),
+        (second, 1),
+        (second, 0),
+    ]
 
 
 def files(store, folder="render"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from scaleback.cluster.machines import Machines, Overheads
 from scaleback.cluster.placement import Placement
+from scaleback.cluster.render import Size
 from scaleback.core.errors import PlacementError, SpecError
 from scaleback.simulation.replay import forecast
 from scaleback.simulation.work import Drawn, Job, Trial, Work
@@ -71,21 +72,35 @@ def test_runs_in_progress_are_one_more_than_places():
     assert run(work, 2, Placement(runs_at_once=4)).makespan_s == pytest.approx(10)
 
 
-def test_runs_begin_while_images_are_drawn_unless_they_are_told_to_wait():
+def block(seconds, number, images=64):
+    return Drawn(Size(number, images, by_itself=False), seconds, needs=(number,))
+
+
+def test_runs_begin_while_images_are_drawn():
     work = independent([10.0] * 2)
-    work.blocks, work.sets = [Drawn(64, 6.0, needs=(0,)), Drawn(64, 6.0, needs=(1,))], 2
+    work.blocks, work.sets = [block(6.0, 0), block(6.0, 1)], 2
     work.trials = [Trial((0,), (0,)), Trial((1,), (1,))]
     # Three cores: both blocks at once, then both stages; no run waits for the other's images.
-    assert run(work, 3, overlap=False).makespan_s == pytest.approx(16)
-    assert run(work, 1, overlap=False).makespan_s == pytest.approx(32)
+    assert run(work, 3).makespan_s == pytest.approx(16)
     # One core: a run that may begin goes before the next block.
     assert run(work, 1).makespan_s == pytest.approx(32)
-    late = [Drawn(64, 6.0, needs=(0,)), Drawn(64, 30.0, needs=(1,))]
-    work.blocks = late
-    assert run(work, 2, overlap=False).makespan_s == pytest.approx(30 + 10)
+    work.blocks = [block(6.0, 0), block(30.0, 1)]
     work.jobs[0] = Job("long", 34.0)
-    assert run(work, 2, overlap=False).makespan_s == pytest.approx(30 + 34)
     assert run(work, 2).makespan_s == pytest.approx(6 + 34)
+
+
+def test_a_process_is_on_one_node():
+    """Two nodes of three cores hold two workers of two cores, not three."""
+    work, placement = independent([10.0] * 3), Placement(cpus_per_worker=2)
+    assert run(work, 2, placement, cores=3).makespan_s == pytest.approx(20)
+    with pytest.raises(PlacementError, match="3 workers of 2 cores; 2 nodes of 3 cores"):
+        run(work, 2, Placement(cpus_per_worker=2, workers=3), cores=3)
+
+
+def test_what_draws_takes_the_cores_of_the_placement():
+    work = Work(blocks=[block(6.0, 0), block(6.0, 1)], sets=2, trials=[Trial((0,), ()), Trial((1,), ())])
+    assert run(work, 1, cores=2).makespan_s == pytest.approx(6)
+    assert run(work, 1, Placement(cpus_per_render=2), cores=2).makespan_s == pytest.approx(12)
 
 
 @pytest.mark.parametrize(("interval_s", "replace_s"), [(20.0, 0.0), (50.0, 30.0)])
@@ -207,7 +222,7 @@ def test_what_no_node_can_hold_is_refused():
 @pytest.mark.parametrize("nodes", [1, 1_000])
 def test_ten_thousand_runs_are_simulated_in_seconds(nodes):
     jobs = [Job(f"{verb}{place}", seconds) for place in range(10_000) for verb, seconds in (("p", 90.0), ("e", 20.0))]
-    blocks = [Drawn(64, 1.0, needs=(place % 1_000,)) for place in range(10_000)]
+    blocks = [block(1.0, place % 1_000) for place in range(10_000)]
     trials = [Trial((place % 1_000,), (2 * place, 2 * place + 1)) for place in range(10_000)]
     work = Work(jobs=jobs, trials=trials, blocks=blocks, sets=1_000)
     begun = time.process_time()

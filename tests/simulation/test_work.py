@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 
 from scaleback.cluster.placement import Placement
-from scaleback.cluster.render import guided_tasks
 from scaleback.core.errors import InputError
 from scaleback.core.store import Store
 from scaleback.simulation.timing import Timing
-from scaleback.simulation.work import Drawn, drawing_tasks, work_of
-from scaleback.sources.one_fractal import OnePFrac
-from scaleback.sources.population import FILE, Population
+from scaleback.simulation.work import work_of
+from scaleback.sources.population import FILE
 from scaleback.study.files import changed, load_study
 from scaleback.study.plan import plan_study
 from scaleback.study.study import Point
@@ -50,7 +48,7 @@ def test_stages_that_runs_share_are_one_job(measured, store):
     assert len(work.trials) == 2 * 5 * 2
     assert len(work.jobs) == len(plan.pretrains) + len(plan.evaluates)
     assert sum(len(trial.jobs) for trial in work.trials) > len(work.jobs)
-    assert sum(block.images for block in work.blocks) == plan.images_missing
+    assert sum(block.size.images for block in work.blocks) == plan.images_missing
     assert {job.name for job in work.jobs} == plan.pretrains.keys() | plan.evaluates.keys()
 
 
@@ -61,7 +59,7 @@ def test_seconds_are_the_measured_ones(measured, store):
         by_verb[job.name.partition("/")[0]].append(job.seconds)
     assert by_verb["pretrain"] == pytest.approx([5.0] * 8)  # of one budget, on any number of images
     assert sum(by_verb["evaluate"]) == pytest.approx(10 * 12.0)
-    assert all(block.seconds == pytest.approx(0.01 * block.images) for block in work.blocks)
+    assert all(block.seconds == pytest.approx(0.01 * block.size.images) for block in work.blocks)
 
 
 def test_a_set_is_there_once_its_own_blocks_are(measured, store):
@@ -77,7 +75,7 @@ def test_what_the_storage_holds_is_not_done_again(measured):
     work = work_of(plan, Timing.of(measured), measured)
     assert len(work.trials) == 9
     assert RUN.pretrain.address not in {job.name for job in work.jobs}
-    assert sum(block.images for block in work.blocks) == plan.images_missing
+    assert sum(block.size.images for block in work.blocks) == plan.images_missing
 
 
 def test_a_larger_model_takes_longer_by_its_operations(measured, store):
@@ -104,15 +102,6 @@ def test_what_was_never_measured_is_refused_with_what_to_run(measured, store, se
     study = changed(STUDY, settings=settings, fields={"axes": []})
     with pytest.raises(InputError, match=rf"holds no measured {what}; run a part of the study there first"):
         work_of(plan_study(study, store), Timing.of(measured), store)
-
-
-@pytest.mark.parametrize("places", [1, 2, 17, 4_000])
-def test_blocks_are_cut_into_tasks_as_the_cluster_cuts_them(places):
-    populations = [Population.of(OnePFrac(delta=delta), seed) for delta in (0.1, 0.2) for seed in (0, 1)]
-    blocks = [(population, block) for population in populations for block in population.blocks(30_000)]
-    drawn = [Drawn(block.stop - block.start, 1.0, turn=populations.index(one)) for one, block in blocks]
-    as_cut = [[block.stop - block.start for _, block in task] for task in guided_tasks(blocks, places)]
-    assert [[block.images for block in task] for task in drawing_tasks(drawn, places)] == as_cut
 
 
 def test_the_job_prints_a_table_over_nodes(measured, capsys):

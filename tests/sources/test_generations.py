@@ -10,6 +10,7 @@ from scaleback.adapt.run import learn
 from scaleback.core.errors import SpecError
 from scaleback.core.store import Store
 from scaleback.sources.diffusion import Diffusion
+from scaleback.sources.learnt import waves
 from scaleback.sources.mixture import Mixture
 from scaleback.sources.named import Digits
 from scaleback.sources.population import Population, missing_blocks, render_block
@@ -124,3 +125,10 @@ def test_what_is_no_generation_is_refused_in_one_line(spec, changes, line):
     with pytest.raises(SpecError) as caught:
         spec.replace(changes)
     assert str(caught.value) == line
+
+
+def test_stages_learn_in_waves_each_once_after_what_it_needs(tmp_path):
+    stages = Diffusion.example(tmp_path).learnt(3)
+    assert waves([*reversed(stages), *stages]) == [[stage] for stage in stages]
+    assert waves(stages[1:]) == [stages[1:]]  # what it needs is there already
+    assert waves([]) == []

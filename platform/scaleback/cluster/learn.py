@@ -13,16 +13,17 @@ from scaleback.cluster.progress import Progress
 from scaleback.cluster.render import render
 from scaleback.cluster.stages import once
 from scaleback.core.store import Store
-from scaleback.sources.learnt import Learnt, before
+from scaleback.sources.learnt import before, waves
 from scaleback.study.run import Run
 
 
 def learn_all(runs: Iterable[Run], store: Store, placement: Placement, progress: Progress, *, retry: bool) -> None:
     """Do all that the generators of these runs have not learnt yet; failures are recorded and met by their runs."""
-    waiting = _waiting((stage for run in runs for stage in run.learnt), store)
-    done, total, threads = 0, len(waiting), runtime.places(placement)
-    while ready := [stage for stage, needs in waiting.values() if not needs & waiting.keys()]:
-        possible = [stage for stage in ready if all(store.manifest(one) for one in waiting[stage.address][1])]
+    stages = {stage.address: stage for run in runs for stage in run.learnt}
+    missing = [stage for address, stage in stages.items() if store.manifest(address, stage) is None]
+    done, threads = 0, runtime.places(placement)
+    for ready in waves(missing):
+        possible = [stage for stage in ready if all(store.manifest(one.address) for one in before(stage))]
         wanted = [(stage.population, stage.images) for stage in possible]
         render(store, wanted, ask=Ask.renderer(placement), progress=progress.rendered)
         with ThreadPoolExecutor(threads) as pool:
@@ -34,16 +35,4 @@ def learn_all(runs: Iterable[Run], store: Store, placement: Placement, progress:
                 done += 1
                 error = future.exception()
                 said = "" if error is None else f" failed: {type(error).__name__}: {error}"
-                progress.note(f"generators: {done} of {total}, {learning[future].address}{said}")
-        for stage in ready:
-            del waiting[stage.address]
-
-
-def _waiting(stages: Iterable[Learnt], store: Store) -> dict[str, tuple[Learnt, set[str]]]:
-    """Stages to be done, by address, with the addresses of those that they need."""
-    different = {stage.address: stage for stage in stages}
-    return {
-        address: (stage, {one.address for one in before(stage)})
-        for address, stage in different.items()
-        if store.manifest(address, stage) is None
-    }
+                progress.note(f"generators: {done} of {len(missing)}, {learning[future].address}{said}")

@@ -68,8 +68,6 @@ class Machines(Spec):
 
     Stages of runs are submitted by the processes of their trials.
     """
-    overlap: bool = True
-    """Whether runs begin while images are drawn, as they do; where both wait for a core, runs go first."""
     seed: int = 0
     """Of the failures."""
     overheads: Overheads = Overheads()

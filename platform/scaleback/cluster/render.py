@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from scaleback.cluster import failures, runtime
 from scaleback.cluster.asks import Ask
@@ -23,6 +23,7 @@ are many: one ``SHARE``-th of what is left for each core. Short tasks come last,
 self-scheduling, Polychronopoulos and Kuck, 1987)."""
 
 ONE_CORE = Ask()
+T = TypeVar("T")
 Work: TypeAlias = tuple[Population, Block]
 Progress = Callable[[int, int], None]
 """Called with (images done, images to do)."""
@@ -103,28 +104,44 @@ def _placed_rows(store: Store, blocks: Sequence[Work], ask: Ask) -> Iterator[dic
     for wants_gpu, share in by_gpu.items():
         one = on_gpu if wants_gpu else ask
         places = max(1, one.room(nodes))
-        yield from _rows(store, guided_tasks(share, places), one, places)
+        yield from _rows(store, guided_tasks(share, sizes_of(share), places), one, places)
 
 
-def guided_tasks(blocks: Sequence[Work], places: int) -> list[list[Work]]:
+class Size(NamedTuple):
+    """What decides where a block comes in the tasks."""
+
+    turn: int
+    """Which population it is of, in the order in which they are asked for."""
+    images: int
+    by_itself: bool
+    """What a generator draws takes minutes a block, and is told of block by block."""
+
+
+def guided_tasks(blocks: Sequence[T], sizes: Sequence[Size], places: int) -> list[list[T]]:
     """Blocks in tasks that hold ever fewer images: population by population, the largest of each first."""
-    turns = {
-        address: turn for turn, address in enumerate(dict.fromkeys(population.address for population, _ in blocks))
-    }
-    waiting = deque(sorted(blocks, key=lambda work: (turns[work[0].address], work[1].start - work[1].stop)))
-    left = sum(block.stop - block.start for _, block in blocks)
-    tasks: list[list[Work]] = []
+    waiting = deque(sorted(zip(sizes, blocks, strict=True), key=lambda one: (one[0].turn, -one[0].images)))
+    left = sum(size.images for size in sizes)
+    tasks: list[list[T]] = []
     while waiting:
-        task: list[Work] = []
+        task: list[T] = []
         images, fair = 0, left / (SHARE * places)
-        # What a generator draws takes minutes a block, and is told of block by block.
-        most = 1 if waiting[0][0].source.wants_gpu else MOST_BLOCKS_A_TASK
+        most = 1 if waiting[0][0].by_itself else MOST_BLOCKS_A_TASK
         while waiting and len(task) < most and (not task or images < fair):
-            task.append(waiting.popleft())
-            images += task[-1][1].stop - task[-1][1].start
+            size, block = waiting.popleft()
+            task.append(block)
+            images += size.images
         tasks.append(task)
         left -= images
     return tasks
+
+
+def sizes_of(blocks: Sequence[Work]) -> list[Size]:
+    """Of blocks as they are asked for."""
+    turns: dict[str, int] = {}
+    return [
+        Size(turns.setdefault(population.address, len(turns)), block.stop - block.start, population.source.wants_gpu)
+        for population, block in blocks
+    ]
 
 
 def _rows(store: Store, tasks: Sequence[Sequence[Work]], ask: Ask, places: int) -> Iterator[dict[str, Any]]:

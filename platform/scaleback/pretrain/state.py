@@ -78,13 +78,7 @@ class TrainState:
     def load(self, files: dict[str, bytes]) -> None:
         """Continue from a checkpoint's files."""
         numbers = json.loads(files[NUMBERS])
-        parts: dict[str, dict[str, Tensor]] = {
-            "learner": {},
-            "optimizer": {},
-            "average": {},
-            "online": {},
-            "watched": {},
-        }
+        parts: dict[str, dict[str, Tensor]] = {name: {} for name in PARTS}
         for name, value in load_tensors(files[TENSORS]).items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value

@@ -54,18 +54,15 @@ class Pool:
         """Core-seconds and GPU-seconds so far, and seconds of nodes."""
 
     def places(self, demand: Demand, workers: int) -> int:
-        """As many runs as the whole cluster has room for at a time; at least one, as the runtime counts."""
-        by_core = self._cores * len(self.nodes) // (workers * demand.cores)
-        if not demand.gpus:
-            return max(1, int(by_core))
-        return max(1, int(min(by_core, self._gpus * len(self.nodes) // (workers * demand.gpus))))
+        """How many groups of so many the whole cluster holds at a time; at least one, as the runtime counts."""
+        return max(1, self.room(demand) // workers)
 
-    def fits(self, demand: Demand, workers: int) -> bool:
-        """Whether an empty cluster has room for so many workers."""
-        each = int(self._cores // demand.cores)
+    def room(self, demand: Demand) -> int:
+        """How many such processes an empty cluster holds: a process is on one node."""
+        each = int((self._cores + ROUNDING) // demand.cores)
         if demand.gpus:
             each = min(each, int((self._gpus + ROUNDING) // demand.gpus))
-        return each * len(self.nodes) >= workers
+        return each * len(self.nodes)
 
     def take(self, demand: Demand) -> Node | None:
         """A node that has room, which is taken."""

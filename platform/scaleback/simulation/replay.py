@@ -1,8 +1,8 @@
 """A study on paper: its work on machines, event by event, in the order that the cluster room has.
 
-Ray starts; generators learn in waves; what is missing is drawn; then runs, seed by seed, a few at a time: one more than
-there are places. Each goes through its stages in order; what another run is making is waited for. With ``overlap`` runs
-begin at once, and wait for the images that they read. A group of a range of workers has the most of them.
+Ray starts; generators learn in waves; then what is missing is drawn, and beside it go the runs, seed by seed, one more
+than there are places, each through its stages in order. They begin at once, and wait for the images that they read and
+for what another run is making. A group of a range of workers has the most of them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from scaleback.cluster.machines import Machines
 from scaleback.cluster.placement import Placement
+from scaleback.cluster.render import guided_tasks
 from scaleback.core.errors import PlacementError
 from scaleback.simulation.pool import Demand
 from scaleback.simulation.shared import Server
 from scaleback.simulation.tasks import Runner, Task
-from scaleback.simulation.work import Drawn, Work, drawing_tasks
+from scaleback.simulation.work import Drawn, Work
 
-RENDER, RENDER_GPU = Demand(1, 0), Demand(1, 1)
 RENDER_RETRIES = 1_000
 """Ray Data runs a task again as often as it takes."""
 MUCH = 0.5
@@ -83,11 +83,12 @@ class _Replay:
     def __init__(self, work: Work, machines: Machines, placement: Placement) -> None:
         self._work, self._machines, self._placement = work, machines, placement
         self._stage = Demand(float(placement.cpus_per_worker), float(placement.gpus_per_worker))
-        demands = list(dict.fromkeys([self._stage, RENDER, RENDER_GPU]))
+        self._render, self._render_gpu = (Demand(float(placement.cpus_per_render), gpus) for gpus in (0.0, 1.0))
+        demands = list(dict.fromkeys([self._stage, self._render, self._render_gpu]))
         self._driver, requests = Server(1.0), Server(machines.storage_requests_per_s)  # the driver, in seconds
         self._runner = Runner(machines, demands, requests)
         self._requests, self._events = requests, self._runner.events
-        if not self._runner.pool.fits(self._stage, placement.fewest_workers):
+        if self._runner.pool.room(self._stage) < placement.fewest_workers:
             asked = f"{placement.fewest_workers} workers of {placement.cpus_per_worker} cores"
             gpus = f" and {placement.gpus_per_worker:g} GPUs" if placement.gpus_per_worker else ""
             raise PlacementError(
@@ -142,7 +143,8 @@ class _Replay:
 
     def _learn(self, wave: int) -> None:
         if wave == len(self._work.waves):
-            self._draw_all()
+            self._draw(self._work.blocks, lambda: None)
+            self._grid()
             return
         blocks, jobs = self._work.waves[wave]
         then = partial(self._all_ended, jobs, partial(self._learn, wave + 1))
@@ -153,13 +155,6 @@ class _Replay:
         for job in jobs:
             self._once(job, left)
 
-    def _draw_all(self) -> None:
-        if self._machines.overlap:
-            self._draw(self._work.blocks, lambda: None)
-            self._grid()
-        else:
-            self._draw(self._work.blocks, self._grid)
-
     def _draw(self, blocks: list[Drawn], then: Callable[[], None]) -> None:
         """Draw blocks; on GPUs after those on cores, as the cluster does."""
         if not blocks:
@@ -167,12 +162,12 @@ class _Replay:
             return
         on_gpu = [block for block in blocks if block.on_gpu and self._machines.gpus]
         on_core = [block for block in blocks if not (block.on_gpu and self._machines.gpus)]
-        gpu_part = partial(self._tasks, on_gpu, RENDER_GPU, self._machines.gpus, then)
-        core_part = partial(self._tasks, on_core, RENDER, self._machines.cores, gpu_part)
+        gpu_part = partial(self._tasks, on_gpu, self._render_gpu, then)
+        core_part = partial(self._tasks, on_core, self._render, gpu_part)
         self._events.after(self._machines.overheads.render_start_s, core_part)
 
-    def _tasks(self, blocks: list[Drawn], demand: Demand, of_node: int, then: Callable[[], None]) -> None:
-        tasks = drawing_tasks(blocks, of_node * self._machines.nodes)
+    def _tasks(self, blocks: list[Drawn], demand: Demand, then: Callable[[], None]) -> None:
+        tasks = guided_tasks(blocks, [block.size for block in blocks], self._runner.pool.places(demand, 1))
         left = _Countdown(len(tasks), then)
         for blocks_of_task in tasks:
             ends = list(accumulate(block.seconds for block in blocks_of_task))

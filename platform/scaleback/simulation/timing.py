@@ -76,7 +76,7 @@ class Timing:
             InputError: nothing like it was measured.
         """
         parameters_bytes = float(BYTES_PER_PARAMETER * _parameters(stage))
-        reads = _reads(stage)
+        reads = reads_of(stage)
         read = sum(images * self.image_bytes(population) for population, images in reads)
         blocks = sum(self._blocks(population, images) for population, images in reads)
         weights = parameters_bytes if isinstance(stage, Evaluate) and stage.pretrain is not None else 0.0
@@ -162,6 +162,13 @@ class Timing:
         )
 
 
+def staged(manifest: Manifest) -> tuple[Stage, float] | None:
+    """The stage behind an artifact that one worker made, and what it took; None where that was not counted."""
+    form = VERBS[manifest.address.partition("/")[0]]
+    one = _measured(form, manifest)
+    return None if one is None else (one.spec, one.seconds)
+
+
 def _some(store: Store, verb: str) -> Iterator[Manifest]:
     """A few artifacts of each kind, by the readable part of their names: of a population its later, larger blocks."""
     taken: dict[str, int] = {}
@@ -208,7 +215,8 @@ def _parameters(stage: Stage) -> int:
     return stage.backbone.cost().parameters if isinstance(stage, Pretrain | Evaluate | Judged) else 0
 
 
-def _reads(stage: Stage) -> list[tuple[Population, int]]:
+def reads_of(stage: Stage) -> list[tuple[Population, int]]:
+    """Populations that a stage reads images of, and how many."""
     match stage:
         case Evaluate():
             return [*stage.target.stored(stage.seed), *stage.evaluation.stored()]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from scaleback.cluster.render import MOST_BLOCKS_A_TASK, SHARE
+from scaleback.cluster.render import Size, sizes_of
 from scaleback.core.store import Store
 from scaleback.evaluations.run import Evaluate
 from scaleback.pretrain.spec import Pretrain
-from scaleback.sources.learnt import Learnt, before
+from scaleback.sources.learnt import Learnt, waves
 from scaleback.sources.population import Population, missing_blocks
 from scaleback.study.plan import Plan
 
@@ -41,15 +40,13 @@ class Job:
 class Drawn:
     """A block to be drawn."""
 
-    images: int
+    size: Size
     seconds: float
     """Of one core, or of one GPU."""
     written_bytes: float = 0.0
     needs: tuple[int, ...] = ()
     """Which sets of images it belongs to."""
     on_gpu: bool = False
-    turn: int = 0
-    """Which population it is of, in the order in which they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +77,6 @@ class Work:
         return sum(job.seconds for job in self.jobs) + sum(block.seconds for block in blocks)
 
 
-def drawing_tasks(blocks: Iterable[Drawn], places: int) -> list[list[Drawn]]:
-    """Blocks in tasks as the cluster cuts them: population by population, the largest first, in ever smaller tasks."""
-    waiting = deque(sorted(blocks, key=lambda block: (block.turn, -block.images)))
-    left = sum(block.images for block in waiting)
-    tasks: list[list[Drawn]] = []
-    while waiting:
-        task: list[Drawn] = []
-        images, fair = 0, left / (SHARE * places)
-        most = 1 if waiting[0].on_gpu else MOST_BLOCKS_A_TASK
-        while waiting and len(task) < most and (not task or images < fair):
-            task.append(waiting.popleft())
-            images += task[-1].images
-        tasks.append(task)
-        left -= images
-    return tasks
-
-
 def work_of(plan: Plan, timing: Timing, store: Store, *, stream: bool = False) -> Work:
     """The work of a plan.
 
@@ -110,15 +90,10 @@ def work_of(plan: Plan, timing: Timing, store: Store, *, stream: bool = False) -
         InputError: a stage is of a kind that was never measured.
     """
     work, numbers = Work(), dict[str, int]()
-    waiting = {address: {one.address for one in before(stage)} for address, stage in plan.learnt.items()}
     drawn: set[tuple[str, int]] = set()
-    while waiting:
-        ready = [address for address, needs in waiting.items() if not needs & waiting.keys()]
-        learning = [plan.learnt[address] for address in ready]
+    for learning in waves(plan.learnt.values()):
         blocks = _blocks([(stage.population, stage.images) for stage in learning], {}, timing, store, drawn)
         work.waves.append((blocks, [_numbered(stage, work, numbers, timing) for stage in learning]))
-        for address in ready:
-            del waiting[address]
     sets: dict[tuple[str, int], int] = {}
     wanted: dict[str, tuple[Population, int]] = {}
     for planned in sorted(plan.to_do, key=lambda planned: planned.run.seed):  # seed by seed, as the search does
@@ -159,21 +134,21 @@ def _blocks(
     by_address: dict[str, list[tuple[int, int]]] = {}
     for (address, images), number in sets.items():
         by_address.setdefault(address, []).append((images, number))
+    missing = [
+        (population, block) for population, images in wanted for block in missing_blocks(store, population, images)
+    ]
+    counts = {address: sorted(found, reverse=True) for address, found in by_address.items()}
+    each: dict[str, tuple[float, float]] = {}  # what an image takes is asked only where one is missing
     found: list[Drawn] = []
-    turns: dict[str, int] = {}
-    for population, images in wanted:
-        address, counts = population.address, sorted(by_address.get(population.address, []), reverse=True)
-        every: tuple[int, ...] = tuple(number for _, number in counts)
-        image_s, image_bytes = None, 0.0
-        for block in missing_blocks(store, population, images):
-            if (address, block.number) in drawn:
-                continue
-            drawn.add((address, block.number))
-            if image_s is None:  # what it takes is asked only where something is missing
-                image_s, image_bytes = timing.image_s(population), timing.image_bytes(population)
-            needs = every if block.start == 0 else tuple(number for count, number in counts if count > block.start)
-            length = block.stop - block.start
-            on_gpu = population.source.wants_gpu
-            turn = turns.setdefault(address, len(turns))
-            found.append(Drawn(length, length * image_s, length * image_bytes, needs, on_gpu, turn))
+    for (population, block), size in zip(missing, sizes_of(missing), strict=True):
+        address = population.address
+        if (address, block.number) in drawn:
+            continue
+        drawn.add((address, block.number))
+        if address not in each:
+            each[address] = timing.image_s(population), timing.image_bytes(population)
+        image_s, image_bytes = each[address]
+        needs = tuple(number for count, number in counts.get(address, ()) if count > block.start)
+        on_gpu = population.source.wants_gpu
+        found.append(Drawn(size, size.images * image_s, size.images * image_bytes, needs, on_gpu))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal, TypeAlias
 
 from pydantic import Field
@@ -152,6 +153,17 @@ class Judged(Spec):
 
 
 Learnt: TypeAlias = Trained | Captioned | Adapted | Judged
+
+
+def waves(stages: Iterable[Learnt]) -> list[list[Learnt]]:
+    """Stages, each once, in groups that can learn side by side: what a group needs of them is in groups before it."""
+    left = {stage.address: stage for stage in stages}
+    found: list[list[Learnt]] = []
+    while left:
+        found.append([stage for stage in left.values() if not any(one.address in left for one in before(stage))])
+        for stage in found[-1]:
+            del left[stage.address]
+    return found
 
 
 def before(stage: Learnt) -> list[Learnt]:

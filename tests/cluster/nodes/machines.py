@@ -1,8 +1,4 @@
-"""Several nodes on one machine: each raylet in a network namespace of its own, where that is permitted.
-
-A namespace is a host to Ray: it has an address, ports, and a link to the others that can be cut. Where namespaces are
-not permitted, the raylets share this host; ``Machines.kind`` says which it is.
-"""
+"""Several nodes on one machine: each raylet in a network namespace of its own, which is a host to Ray."""
 
 import contextlib
 import os
@@ -43,40 +39,35 @@ def namespaces_permitted():
 class Machines:
     """A head without cores and nodes of one core each. Node 1 is the head; numbers are not used twice."""
 
-    def __init__(self, mode="token", **variables):
-        self.kind = "namespaces" if namespaces_permitted() else "one host"
+    def __init__(self):
         self.temporary = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))  # sockets allow short paths only
         self.nodes, self._last = {}, 0
-        self.host = HOST if self.kind == "namespaces" else "127.0.0.1"
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
-            "RAY_AUTH_MODE": mode,
+            "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
             "RAY_USAGE_STATS_ENABLED": "0",
             "HOME": str(self.temporary),
             "TMPDIR": str(self.temporary),
             "PATH": f"{BIN}:{os.environ['PATH']}",
-            **variables,
+            "GLOO_SOCKET_IFNAME": "eth0",
         }
-        if self.kind == "namespaces":
-            self.environment["GLOO_SOCKET_IFNAME"] = "eth0"
-            ip("link", "add", NAME, "type", "bridge")
-            ip("addr", "add", f"{HOST}/24", "dev", NAME)
-            ip("link", "set", NAME, "up")
+        ip("link", "add", NAME, "type", "bridge")
+        ip("addr", "add", f"{HOST}/24", "dev", NAME)
+        ip("link", "set", NAME, "up")
 
     @property
     def address(self):
-        own = f"{SUBNET}.1" if self.kind == "namespaces" else "127.0.0.1"
-        return f"{own}:{GCS_PORT}"
+        return f"{SUBNET}.1:{GCS_PORT}"
 
-    def start_head(self, *options, **variables):
+    def start_head(self):
         self.environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{DASHBOARD_PORT}"
         joined = ("--head", f"--port={GCS_PORT}", f"--dashboard-port={DASHBOARD_PORT}", f"--temp-dir={self.temporary}")
-        self._start(*joined, "--num-cpus=0", *options, **variables)
+        self._start(*joined, "--num-cpus=0")
         self.wait("job", "list")
 
-    def start_node(self, *options):
+    def start_node(self):
         """One more node of one core; returns its number once it is there."""
-        number = self._start(f"--address={self.address}", "--num-cpus=1", *options)
+        number = self._start(f"--address={self.address}", "--num-cpus=1")
         self._until_joined(number)
         return number
 
@@ -86,18 +77,17 @@ class Machines:
             assert time.monotonic() < limit, f"node {number} did not start: {said.read_text()[-500:]}"
             time.sleep(0.2)
 
-    def _start(self, *options, **variables):
+    def _start(self, *options):
         self._last += 1
         number = self._last
         words = [str(BIN / "ray"), "start", "--block", "--disable-usage-stats", "--object-store-memory=80000000"]
-        if self.kind == "namespaces":
-            self._make_namespace(number)
-            words.append(f"--node-ip-address={SUBNET}.{number}")
+        self._make_namespace(number)
+        words.append(f"--node-ip-address={SUBNET}.{number}")
         own = {"XDG_CACHE_HOME": str(self.temporary / f"cache-{number}")}
         with (self.temporary / f"node-{number}.out").open("wb") as said:
             self.nodes[number] = subprocess.Popen(
                 [*self.inside(number), *words, *options],
-                env=self.environment | own | variables,
+                env=self.environment | own,
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -117,18 +107,13 @@ class Machines:
 
     def inside(self, number):
         """The words before a command that runs on a node."""
-        return ["ip", "netns", "exec", f"{NAME}-{number}"] if self.kind == "namespaces" else []
+        return ["ip", "netns", "exec", f"{NAME}-{number}"]
 
     def processes(self, number):
         """Everything that runs on a node."""
-        if self.kind == "namespaces":
-            numbers = [int(word) for word in ip("netns", "pids", f"{NAME}-{number}").split()]
-        else:
-            own = self.nodes[number].pid
-            numbers = [own, *(child.pid for child in psutil.Process(own).children(recursive=True))]
-        for pid in numbers:
+        for word in ip("netns", "pids", f"{NAME}-{number}").split():
             with contextlib.suppress(psutil.NoSuchProcess):
-                yield psutil.Process(pid)
+                yield psutil.Process(int(word))
 
     def titles(self, number):
         for process in self.processes(number):
@@ -146,8 +131,7 @@ class Machines:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.nodes.pop(number).wait(30)
-        if self.kind == "namespaces":
-            ip("netns", "del", f"{NAME}-{number}")
+        ip("netns", "del", f"{NAME}-{number}")
 
     def command(self, *words, **options):
         """What ``subprocess`` takes to run something beside the head, as a user logged in there would."""
@@ -176,6 +160,5 @@ class Machines:
                 self.nodes[number].send_signal(signal.SIGTERM)
                 self.nodes[number].wait(20)
             self.kill(number)
-        if self.kind == "namespaces":
-            ip("link", "del", NAME)
+        ip("link", "del", NAME)
         shutil.rmtree(self.temporary, ignore_errors=True)

@@ -13,7 +13,7 @@ from scaleback.core.store import Store
 from scaleback.pretrain.run import CURVE, run_pretrain
 from scaleback.pretrain.world import World
 from scaleback.study.files import study_to_yaml
-from tests.cluster.nodes.machines import Machines
+from tests.cluster.nodes.machines import Machines, namespaces_permitted
 from tests.cluster.test_stages import alone, outcome
 
 pytestmark = pytest.mark.nodes
@@ -25,6 +25,8 @@ STAGES = {"render": "ray::FlatMap(_RenderBlocks)", "pretrain": "ray::pretrain ",
 @pytest.fixture(scope="module")
 def machines():
     """A head and two nodes of one core."""
+    if not namespaces_permitted():
+        pytest.skip("network namespaces are not permitted here")
     made = Machines()
     try:
         made.start_head()
