@@ -48,6 +48,7 @@ def render(
     left = {work[0].block_address(work[1].number): work for work in _missing(store, wanted)}
     if not left:
         return {}
+    import ray.data  # noqa: F401  # before it is told to be quiet, since it sets its loggers' levels
 
     runtime.quiet()
     total = sum(block.stop - block.start for _, block in left.values())

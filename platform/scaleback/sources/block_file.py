@@ -2,9 +2,9 @@
 
 Pixels of bytes are one binary value a row, with zstd. Pictures of bits are mostly words of nothing: a row holds the
 words that are not zero, with lz4 where that helps, and a bit for every word that says whether it is. Measured by
-``jobs/bench_render.py`` on 1p-frac at 512 px, where drawing takes 0.2 ms: 14 KB and 0.03 ms an image for the whole
-file. For the pixels alone lz4 on bits takes 12 KB and 0.06 ms, zstd on bits 9 KB and 0.09 ms, zstd on bytes 14 KB and
-0.3 ms, PNG 21 KB and 3 ms.
+``jobs/bench_render.py`` on 1p-frac at 512 px, where drawing takes 0.13 ms: 14 KB and 0.03 ms an image for the whole
+file. For the pixels alone lz4 on bits takes 12 KB and 0.04 ms, zstd on bits 9 KB and 0.05 ms, zstd on bytes 14 KB and
+0.2 ms, PNG 21 KB and 2 ms.
 """
 
 from __future__ import annotations
