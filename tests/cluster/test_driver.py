@@ -1,8 +1,7 @@
-"""The command line as a user starts it: a killed driver, a second start, a submitted job."""
+"""The command line as a user starts it: a killed driver, a warned one, a second start."""
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -81,76 +80,3 @@ def test_the_second_start_computes_nothing_and_does_not_start_ray(study_file, tm
     facts = finish(study_file, tmp_path / "store")
     assert facts["runs_started"] == 0
     assert time.monotonic() - begun < 15
-
-
-@pytest.fixture(params=["token", "disabled"])
-def head(request, tmp_path):
-    """``ray start --head`` in the foreground; its address is read from what it prints."""
-    environment = os.environ | {"RAY_AUTH_MODE": request.param, "RAY_USAGE_STATS_ENABLED": "0", "HOME": str(tmp_path)}
-    if request.param == "token":
-        environment["RAY_AUTH_TOKEN"] = "0123456789abcdef" * 4
-    port = "8266"
-    bin_folder = Path(sys.executable).parent
-    environment["PATH"] = f"{bin_folder}:{environment['PATH']}"
-    ray = subprocess.Popen(
-        [
-            str(bin_folder / "ray"),
-            "start",
-            "--head",
-            "--block",
-            "--port=6390",
-            f"--dashboard-port={port}",
-            "--num-cpus=2",
-        ],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
-    try:
-        _until_up(bin_folder, environment)
-        yield bin_folder, environment
-    finally:
-        ray.send_signal(signal.SIGTERM)
-        ray.wait(60)
-
-
-def _until_up(bin_folder, environment):
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit:
-        asked = subprocess.run([bin_folder / "ray", "job", "list"], env=environment, capture_output=True, check=False)
-        if asked.returncode == 0:
-            return
-        time.sleep(1)
-    pytest.fail("ray start --head did not come up")
-
-
-def submit(head, *words):
-    bin_folder, environment = head
-    done = subprocess.run(
-        [bin_folder / "ray", "job", "submit", "--working-dir", ".", "--", *words],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_a_submitted_job_runs_the_sweep_and_still_finds_the_standard_platform(head, tmp_path):
-    assert "system is Linux" in submit(head, "python", "-c", "import platform; print('system is', platform.system())")
-    said = submit(
-        head,
-        *("python", "jobs/scaling_sweep.py", "--seeds", "0", "--axis", "images=2", "--no-baseline"),
-        *("--set", "recipe.budget_images=640", "--set", "recipe.warmup_images=64"),
-        *("--set", "evaluations.finetune.recipe.budget_images=1000"),
-        *("--set", "evaluations.finetune.marks_images=[1000]", "--measure", "finetune.accuracy@1000"),
-    )
-    report = re.search(r"Report: (.*/report/scaling-sweep/index.html)", said)
-    # A relative storage would lie in the job's own copy of the code, which Ray deletes.
-    assert Path(report[1]) == tmp_path / "scaleback/results/report/scaling-sweep/index.html"
-    assert Path(report[1]).is_file()

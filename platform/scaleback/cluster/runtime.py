@@ -70,6 +70,9 @@ def prepare_environment(placement: Placement) -> None:
     """Variables that Ray reads at import; what the user has set is kept."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if placement.autoscaling:
+        # Ray says on stdout that what asks for nodes to come cannot be scheduled.
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "infeasible resource requests")
     if placement.address == "local" and not in_job():
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1_000 * IDLE_WORKER_S))
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
@@ -163,7 +166,7 @@ def where() -> str:
     import ray
 
     has = ray.cluster_resources()
-    parts = [f"{has[name]:g} {name}" for name in ("CPU", "GPU") if has.get(name)]
+    parts = [f"{has[name]:g} {name}" for name in ("CPU", "GPU") if has.get(name)] or ["no core yet"]
     url = ray._private.worker.get_dashboard_url()
     dashboard = f", dashboard http://{url}" if url else ""
     return f"Ray is up: {', '.join(parts)} on {len(ray.nodes())} node{'s' if len(ray.nodes()) > 1 else ''}{dashboard}"

@@ -1,9 +1,9 @@
 """Several nodes on one machine: each raylet in a network namespace of its own, which is a host to Ray."""
 
 import contextlib
+import itertools
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,9 +13,7 @@ from pathlib import Path
 import psutil
 
 BIN = Path(sys.executable).parent
-SUBNET = f"10.77.{os.getpid() % 250}"
-HOST = f"{SUBNET}.254"
-NAME = f"sb{os.getpid()}"
+COUNT = itertools.count()
 TOKEN = "0123456789abcdef" * 4
 GCS_PORT, DASHBOARD_PORT = 6394, 8269
 UP_S = 120
@@ -29,40 +27,49 @@ def namespaces_permitted():
     if shutil.which("ip") is None:
         return False
     try:
-        ip("netns", "add", f"{NAME}-probe")
-        ip("netns", "del", f"{NAME}-probe")
+        ip("netns", "add", probe := f"sb{os.getpid()}-probe")
+        ip("netns", "del", probe)
     except subprocess.CalledProcessError:
         return False
     return True
 
 
 class Machines:
-    """A head without cores and nodes of one core each. Node 1 is the head; numbers are not used twice."""
+    """A head without cores and nodes of one core each. Node 1 is the head; numbers are not used twice.
 
-    def __init__(self):
+    What runs on the host itself is reached at ``host``.
+    """
+
+    def __init__(self, *, token=True):
+        count = next(COUNT)
+        self.name = f"sb{os.getpid()}{chr(ord('a') + count)}"
+        self.subnet = f"10.{77 + count}.{os.getpid() % 250}"
+        self.host = f"{self.subnet}.254"
         self.temporary = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))  # sockets allow short paths only
+        self._ray = self.temporary / "ray"
+        self._ray.mkdir()
         self.nodes, self._last = {}, 0
+        authentication = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN} if token else {"RAY_AUTH_MODE": "disabled"}
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": TOKEN,
+            **authentication,
             "RAY_USAGE_STATS_ENABLED": "0",
             "HOME": str(self.temporary),
             "TMPDIR": str(self.temporary),
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "GLOO_SOCKET_IFNAME": "eth0",
         }
-        ip("link", "add", NAME, "type", "bridge")
-        ip("addr", "add", f"{HOST}/24", "dev", NAME)
-        ip("link", "set", NAME, "up")
+        ip("link", "add", self.name, "type", "bridge")
+        ip("addr", "add", f"{self.host}/24", "dev", self.name)
+        ip("link", "set", self.name, "up")
 
     @property
     def address(self):
-        return f"{SUBNET}.1:{GCS_PORT}"
+        return f"{self.subnet}.1:{GCS_PORT}"
 
-    def start_head(self):
+    def start_head(self, *options):
         self.environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{DASHBOARD_PORT}"
-        joined = ("--head", f"--port={GCS_PORT}", f"--dashboard-port={DASHBOARD_PORT}", f"--temp-dir={self.temporary}")
-        self._start(*joined, "--num-cpus=0")
+        joined = ("--head", f"--port={GCS_PORT}", f"--dashboard-port={DASHBOARD_PORT}", f"--temp-dir={self._ray}")
+        self._start(*joined, "--num-cpus=0", *options)
         self.wait("job", "list")
 
     def start_node(self):
@@ -82,11 +89,11 @@ class Machines:
         number = self._last
         words = [str(BIN / "ray"), "start", "--block", "--disable-usage-stats", "--object-store-memory=80000000"]
         self._make_namespace(number)
-        words.append(f"--node-ip-address={SUBNET}.{number}")
+        words.append(f"--node-ip-address={self.subnet}.{number}")
         own = {"XDG_CACHE_HOME": str(self.temporary / f"cache-{number}")}
         with (self.temporary / f"node-{number}.out").open("wb") as said:
             self.nodes[number] = subprocess.Popen(
-                [*self.inside(number), *words, *options],
+                [*self.inside(number), *self._on_own_disk(number), *words, *options],
                 env=self.environment | own,
                 stdout=said,
                 stderr=subprocess.STDOUT,
@@ -94,24 +101,32 @@ class Machines:
             )
         return number
 
+    def _on_own_disk(self, number):
+        """Nodes share all but Ray's folder, where the agent of a new one unpacks a job over what it finds."""
+        if number == 1:
+            return []
+        (disk := self.temporary / f"disk-{number}").mkdir()
+        return ["sh", "-c", f'mount --bind {disk} {self._ray} && exec "$@"', "sh"]
+
     def _make_namespace(self, number):
-        namespace, outer = f"{NAME}-{number}", f"{NAME}v{number}"
+        namespace, outer = f"{self.name}-{number}", f"{self.name}v{number}"
         ip("netns", "add", namespace)
         ip("link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", namespace)
-        ip("link", "set", outer, "master", NAME)
+        ip("link", "set", outer, "master", self.name)
         ip("link", "set", outer, "up")
         inside = ("-n", namespace)
-        ip(*inside, "addr", "add", f"{SUBNET}.{number}/24", "dev", "eth0")
+        ip(*inside, "addr", "add", f"{self.subnet}.{number}/24", "dev", "eth0")
         ip(*inside, "link", "set", "eth0", "up")
         ip(*inside, "link", "set", "lo", "up")
+        ip(*inside, "route", "add", "default", "via", self.host)  # by it Ray finds what address a node has
 
     def inside(self, number):
         """The words before a command that runs on a node."""
-        return ["ip", "netns", "exec", f"{NAME}-{number}"]
+        return ["ip", "netns", "exec", f"{self.name}-{number}"]
 
     def processes(self, number):
         """Everything that runs on a node."""
-        for word in ip("netns", "pids", f"{NAME}-{number}").split():
+        for word in ip("netns", "pids", f"{self.name}-{number}").split():
             with contextlib.suppress(psutil.NoSuchProcess):
                 yield psutil.Process(int(word))
 
@@ -131,7 +146,7 @@ class Machines:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.nodes.pop(number).wait(30)
-        ip("netns", "del", f"{NAME}-{number}")
+        ip("netns", "del", f"{self.name}-{number}")
 
     def command(self, *words, **options):
         """What ``subprocess`` takes to run something beside the head, as a user logged in there would."""
@@ -154,11 +169,11 @@ class Machines:
             assert time.monotonic() < limit, asked.stderr[-500:]
             time.sleep(1)
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         for number in reversed(list(self.nodes)):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.nodes[number].send_signal(signal.SIGTERM)
-                self.nodes[number].wait(20)
             self.kill(number)
-        ip("link", "del", NAME)
+        ip("link", "del", self.name)
         shutil.rmtree(self.temporary, ignore_errors=True)
