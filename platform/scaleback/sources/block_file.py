@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scaleback.sources.base import BitSamples, Samples, from_bits
+
+if TYPE_CHECKING:
+    from scaleback.sources.kernels.squeeze import Squeezed
 
 # Shapes: B images of a block, H rows, W columns, C channels, X bytes of an image, K words of 64 bits.
 
@@ -45,8 +48,9 @@ def pack(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]], sink
         for table in _tables(batches):
             if writer is None:
                 way = _way(table) if LEVEL in (table.schema.metadata or {}) else "zstd"
-                options = {"compression": way, "use_dictionary": False, "write_statistics": False}
-                writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, **options))
+                # The pool that pyarrow would take gives memory back between two row groups, and touches it anew.
+                options = {"use_dictionary": False, "write_statistics": False, "memory_pool": pa.system_memory_pool()}
+                writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, compression=way, **options))
             writer.write_table(table, row_group_size=len(table))
 
 
@@ -69,6 +73,7 @@ class _Group:
         self._level = level
         self._parts: dict[str, list[NDArray[Any]]] = {}
         self._bytes = 0
+        self._squeezed: dict[str, Squeezed] = {}
         if level is not None:
             from scaleback.sources.kernels.squeeze import Squeezed
 
@@ -100,10 +105,8 @@ class _Group:
         """What was taken, and begin anew."""
         columns = {name: _rows(_whole(parts)) for name, parts in self._parts.items()}
         self._parts, self._bytes = {}, 0
-        if self._level is None:
-            return pa.table(columns)
         columns |= {name: _pieces(*squeezed.take()) for name, squeezed in self._squeezed.items()}
-        return pa.table(columns, metadata={LEVEL: str(self._level)})
+        return pa.table(columns, metadata=None if self._level is None else {LEVEL: str(self._level)})
 
 
 def _way(table: pa.Table) -> str:

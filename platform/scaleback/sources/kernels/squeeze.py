@@ -20,14 +20,14 @@ class Squeezed:
         self._byte_N = np.empty(0, np.uint8)
         self._ends: list[NDArray[np.int32]] = []
         self._filled = 0
-        self._rest = np.zeros(BYTES, np.uint8)
 
     def add(self, byte_BX: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Take images; returns which of their bytes are not zero, (B, Y), a bit each, least bit first."""
         self._make_room(byte_BX.size)
         end_B = np.empty(len(byte_BX), np.int32)
         mask_BK = np.empty((len(byte_BX), -(-byte_BX.shape[1] // BYTES)), np.uint64)
-        self._filled = _squeeze(byte_BX, self._rest, self._byte_N, self._filled, end_B, mask_BK)
+        rest = np.zeros(BYTES, np.uint8)
+        self._filled = _squeeze(byte_BX, rest, self._byte_N, self._filled, end_B, mask_BK)
         self._ends.append(end_B)
         return mask_BK.view(np.uint8)
 
