@@ -2,10 +2,10 @@
 
 Pixels of bytes are one binary value a row, with zstd. Pictures of bits are mostly nothing: a row holds the bytes that
 are not zero (``image``), and a bit for every byte that says whether it is; as these bits are mostly nothing too, they
-are held in the same way (``mask``, ``outer_mask``). lz4 goes over all of it where that helps. Measured by
-``jobs/bench_render.py`` on 1p-frac at 512 px, where drawing takes 0.13 ms: 9 KB and 0.012 ms an image for the whole
-file. For the pixels alone lz4 on bits takes 12 KB and 0.04 ms, zstd on bits 9 KB and 0.05 ms, zstd on bytes 14 KB and
-0.2 ms, PNG 21 KB and 2 ms.
+are held in the same way (``mask``, ``outer_mask``). Nothing else is compressed: lz4 takes nothing off what random masks
+leave, and a sixth off what full ones do. Measured by ``jobs/bench_render.py`` on 1p-frac at 512 px, where drawing takes
+0.13 ms: 9 KB and 0.012 ms an image for the whole file. For the pixels alone lz4 on bits takes 12 KB and 0.04 ms, zstd
+on bits 9 KB and 0.05 ms, zstd on bytes 14 KB and 0.2 ms, PNG 21 KB and 2 ms.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from scaleback.sources.base import BitSamples, Samples, from_bits
 if TYPE_CHECKING:
     from scaleback.sources.kernels.squeeze import Squeezed
 
-# Shapes: B images of a block, H rows, W columns, C channels, X bytes of an image, K words of 64 bits.
+# Shapes: B images of a block, H rows, W columns, C channels, X bytes of an image, N bytes that are not zero.
 
 FILE = "images.parquet"
-PROBED_BYTES, WORTH = 1 << 16, 0.6
 GROUP_BYTES, GROUP_BYTES_OF_BITS = 1 << 22, 1 << 24
 """A row group holds so much, before pixels of bits are squeezed: each column of each row group takes its own time."""
 NEAR_BYTES = 1 << 18
@@ -47,7 +46,7 @@ def pack(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]], sink
         writer: pq.ParquetWriter | None = None
         for table in _tables(batches):
             if writer is None:
-                way = _way(table) if LEVEL in (table.schema.metadata or {}) else "zstd"
+                way = "none" if LEVEL in (table.schema.metadata or {}) else "zstd"
                 # The pool that pyarrow would take gives memory back between two row groups, and touches it anew.
                 options = {"use_dictionary": False, "write_statistics": False, "memory_pool": pa.system_memory_pool()}
                 writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, compression=way, **options))
@@ -107,15 +106,6 @@ class _Group:
         self._parts, self._bytes = {}, 0
         columns |= {name: _pieces(*squeezed.take()) for name, squeezed in self._squeezed.items()}
         return pa.table(columns, metadata=None if self._level is None else {LEVEL: str(self._level)})
-
-
-def _way(table: pa.Table) -> str:
-    """lz4 where the first bytes get much smaller by it.
-
-    It takes a fifth of the time of drawing, and takes little off random masks, half and more off full ones.
-    """
-    data = table["image"].chunk(0).buffers()[2][:PROBED_BYTES]
-    return "lz4" if data.size and pa.Codec("lz4_raw").compress(data).size < WORTH * data.size else "none"
 
 
 def packed_bytes(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> int:
