@@ -1,17 +1,18 @@
 """The file of a block: a Parquet table, a row an image, with its index, labels, pixels and facts.
 
-Pixels of bytes are one binary value a row, with zstd. Pictures of bits are mostly words of nothing: a row holds the
-words that are not zero, with lz4 where that helps, and a bit for every word that says whether it is. Measured by
-``jobs/bench_render.py`` on 1p-frac at 512 px, where drawing takes 0.13 ms: 14 KB and 0.03 ms an image for the whole
-file. For the pixels alone lz4 on bits takes 12 KB and 0.04 ms, zstd on bits 9 KB and 0.05 ms, zstd on bytes 14 KB and
-0.2 ms, PNG 21 KB and 2 ms.
+Pixels of bytes are one binary value a row, with zstd. Pictures of bits are mostly nothing: a row holds the bytes that
+are not zero (``image``), and a bit for every byte that says whether it is; as these bits are mostly nothing too, they
+are held in the same way (``mask``, ``outer_mask``). Nothing else is compressed: lz4 takes nothing off what random masks
+leave, and a sixth off what full ones do. Measured by ``jobs/bench_render.py`` on 1p-frac at 512 px, where drawing takes
+0.13 ms: 9 KB and 0.012 ms an image for the whole file. For the pixels alone lz4 on bits takes 12 KB and 0.04 ms, zstd
+on bits 9 KB and 0.05 ms, zstd on bytes 14 KB and 0.2 ms, PNG 21 KB and 2 ms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,16 +21,22 @@ from numpy.typing import NDArray
 
 from scaleback.sources.base import BitSamples, Samples, from_bits
 
-# Shapes: B images of a block, H rows, W columns, C channels, X bytes of an image, K words of 64 bits.
+if TYPE_CHECKING:
+    from scaleback.sources.kernels.squeeze import Squeezed
+
+# Shapes: B images of a block, H rows, W columns, C channels, X bytes of an image, N bytes that are not zero.
 
 FILE = "images.parquet"
-PROBED_BYTES, WORTH = 1 << 16, 0.6
+GROUP_BYTES, GROUP_BYTES_OF_BITS = 1 << 22, 1 << 24
+"""A row group holds so much, before pixels of bits are squeezed: each column of each row group takes its own time."""
+NEAR_BYTES = 1 << 18
+"""Pixels that are made of bits at a time; they stay in the second cache until they are put in place."""
 LEVEL = b"level"
 """In the file's metadata where pixels are bits: the value of a set one."""
 
 
 def pack(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]], sink: Any) -> None:
-    """Write the file that holds these images, given by index and a batch at a time; a batch is a row group.
+    """Write the file that holds these images, given by index and a batch at a time.
 
     Args:
         batches: indices and images.
@@ -37,24 +44,68 @@ def pack(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]], sink
     """
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
-        for index_B, samples in batches:
-            table = _table(index_B, samples)
+        for table in _tables(batches):
             if writer is None:
-                ways = dict.fromkeys(table.column_names, "zstd")
-                if samples.level is not None:
-                    ways["image"] = _way(table)
-                options = {"compression": ways, "use_dictionary": False, "write_statistics": False}
-                writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, **options))
-            writer.write_table(table)
+                way = "none" if LEVEL in (table.schema.metadata or {}) else "zstd"
+                # The pool that pyarrow would take gives memory back between two row groups, and touches it anew.
+                options = {"use_dictionary": False, "write_statistics": False, "memory_pool": pa.system_memory_pool()}
+                writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, compression=way, **options))
+            writer.write_table(table, row_group_size=len(table))
 
 
-def _way(table: pa.Table) -> str:
-    """lz4 where the first words get much smaller by it.
+def _tables(batches: Iterable[tuple[NDArray[np.int64], Samples | BitSamples]]) -> Iterator[pa.Table]:
+    """The row groups of a file; one is gone when the next is asked for."""
+    group: _Group | None = None
+    for index_B, samples in batches:
+        group = group or _Group(samples.level)
+        group.add(index_B, samples)
+        if group.full:
+            yield group.table()
+    if group and not group.empty:
+        yield group.table()
 
-    It takes a fifth of the time of drawing, and takes a quarter off random masks, half and more off full ones.
-    """
-    words = table["image"].chunk(0).buffers()[2][:PROBED_BYTES]
-    return "lz4" if words.size and pa.Codec("lz4_raw").compress(words).size < WORTH * words.size else "none"
+
+class _Group:
+    """Batches of a row group on their way to be a table."""
+
+    def __init__(self, level: int | None) -> None:
+        self._level = level
+        self._parts: dict[str, list[NDArray[Any]]] = {}
+        self._bytes = 0
+        self._squeezed: dict[str, Squeezed] = {}
+        if level is not None:
+            from scaleback.sources.kernels.squeeze import Squeezed
+
+            self._squeezed = {"mask": Squeezed(), "image": Squeezed()}
+
+    @property
+    def full(self) -> bool:
+        return self._bytes >= (GROUP_BYTES if self._level is None else GROUP_BYTES_OF_BITS)
+
+    @property
+    def empty(self) -> bool:
+        return not self._parts
+
+    def add(self, index_B: NDArray[np.int64], samples: Samples | BitSamples) -> None:
+        """Take a batch."""
+        stored_BX = samples.stored.reshape(len(samples.stored), -1)
+        columns: dict[str, NDArray[Any]] = {"index": index_B, "label": samples.label_B}
+        columns |= {f"fact_{name}": value.reshape(len(value), -1) for name, value in samples.facts.items()}
+        if self._level is None:
+            columns["image"] = stored_BX
+        else:
+            mask_BX = self._squeezed["image"].add(np.ascontiguousarray(stored_BX))
+            columns["outer_mask"] = self._squeezed["mask"].add(mask_BX)
+        for name, value in columns.items():
+            self._parts.setdefault(name, []).append(value)
+        self._bytes += stored_BX.nbytes
+
+    def table(self) -> pa.Table:
+        """What was taken, and begin anew."""
+        columns = {name: _rows(_whole(parts)) for name, parts in self._parts.items()}
+        self._parts, self._bytes = {}, 0
+        columns |= {name: _pieces(*squeezed.take()) for name, squeezed in self._squeezed.items()}
+        return pa.table(columns, metadata=None if self._level is None else {LEVEL: str(self._level)})
 
 
 def packed_bytes(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> int:
@@ -83,18 +134,6 @@ class _Counter:
         pass
 
 
-def _table(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> pa.Table:
-    stored_BX = samples.stored.reshape(len(samples.stored), -1)
-    columns: dict[str, Any] = {"index": pa.array(index_B), "label": _rows(samples.label_B)}
-    if samples.level is None:
-        columns["image"] = _rows(stored_BX)
-    else:
-        columns["occupied"], columns["image"] = _squeezed(stored_BX)
-    columns |= {f"fact_{name}": _rows(value.reshape(len(value), -1)) for name, value in samples.facts.items()}
-    table = pa.table(columns)
-    return table if samples.level is None else table.replace_schema_metadata({LEVEL: str(samples.level)})
-
-
 def unpack(data: bytes, image_BHWC: NDArray[np.uint8], label_B: NDArray[np.int64]) -> None:
     """Put the first images of a file, and their labels, into arrays: as many as these have room for."""
     with pq.ParquetFile(pa.BufferReader(data)) as file:
@@ -102,24 +141,26 @@ def unpack(data: bytes, image_BHWC: NDArray[np.uint8], label_B: NDArray[np.int64
         for group in range(file.num_row_groups):
             if start < len(image_BHWC):
                 table = file.read_row_group(group)
-                count = min(len(table), len(image_BHWC) - start)
-                image_BHWC[start : start + count] = _images(table, image_BHWC.shape[1:], count)
-                label_B[start : start + count] = _labels(table)[:count]
-                start += count
+                here = slice(start, min(start + len(table), len(image_BHWC)))
+                _put_images(table, image_BHWC[here])
+                label_B[here] = _labels(table)[: here.stop - start]
+                start = here.stop
 
 
-def _images(table: pa.Table, shape: tuple[int, ...], count: int) -> NDArray[np.uint8]:
-    """(B, H, W, C) the first ``count`` images of a row group."""
+def _put_images(table: pa.Table, image_BHWC: NDArray[np.uint8]) -> None:
+    """The first images of a row group."""
+    count, height, width, _ = image_BHWC.shape
     level = (table.schema.metadata or {}).get(LEVEL)
     if level is None:
-        return _binary(table["image"], len(table))[:count].reshape(count, *shape)
-    bytes_X = shape[0] * -(-shape[1] // 8)
-    occupied_BK = np.unpackbits(_binary(table["occupied"], len(table))[:count], axis=1, count=-(-bytes_X // 8))
-    words_BK = np.zeros(occupied_BK.shape, np.uint64)
-    words = np.frombuffer(table["image"].combine_chunks().buffers()[2], np.uint64)
-    words_BK[occupied_BK.view(np.bool_)] = words[: np.count_nonzero(occupied_BK)]
-    bits_BX = words_BK.view(np.uint8)[:, :bytes_X]
-    return from_bits(bits_BX.reshape(count, shape[0], -1), shape[1], int(level))
+        image_BHWC[:] = _binary(table["image"], len(table))[:count].reshape(image_BHWC.shape)
+        return
+    bytes_X = height * -(-width // 8)
+    mask_BX = _spread(table["mask"], _binary(table["outer_mask"], len(table))[:count], -(-bytes_X // 8))
+    bits_BHX = _spread(table["image"], mask_BX, bytes_X).reshape(count, height, -1)
+    together = max(1, NEAR_BYTES // (height * width))
+    for start in range(0, count, together):
+        here = slice(start, start + together)
+        image_BHWC[here] = from_bits(bits_BHX[here], width, int(level))
 
 
 def _labels(table: pa.Table) -> NDArray[np.int64]:
@@ -130,15 +171,21 @@ def _labels(table: pa.Table) -> NDArray[np.int64]:
     return label_B
 
 
-def _squeezed(bits_BX: NDArray[np.uint8]) -> tuple[pa.Array, pa.Array]:
-    """Which words are not zero, and those words."""
-    from scaleback.sources.kernels.squeeze import squeezed
+def _whole(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    if bits_BX.shape[1] % 8:
-        bits_BX = np.pad(bits_BX, ((0, 0), (0, -bits_BX.shape[1] % 8)))
-    occupied_BX, end_B, word_N = squeezed(np.ascontiguousarray(bits_BX).view(np.uint64))
-    buffers = [None, pa.py_buffer(end_B), pa.py_buffer(word_N)]
-    return _rows(occupied_BX), pa.Array.from_buffers(pa.binary(), len(bits_BX), buffers)
+
+def _spread(column: pa.ChunkedArray, mask_BX: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """(B, ``width``) what was squeezed: the bytes of the first rows of a column, where a mask of them says."""
+    byte_BX = np.unpackbits(mask_BX, axis=1, count=width, bitorder="little")
+    place_N = np.flatnonzero(byte_BX.view(np.bool_))  # twice as fast as a mask
+    byte_BX.reshape(-1)[place_N] = np.frombuffer(column.combine_chunks().buffers()[2], np.uint8)[: len(place_N)]
+    return byte_BX
+
+
+def _pieces(byte_N: NDArray[np.uint8], end_B: NDArray[np.int32]) -> pa.Array:
+    """A row of bytes up to each end."""
+    return pa.Array.from_buffers(pa.binary(), len(end_B) - 1, [None, pa.py_buffer(end_B), pa.py_buffer(byte_N)])
 
 
 def _binary(column: pa.ChunkedArray, rows: int) -> NDArray[np.uint8]:

@@ -16,6 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
+BYTES = 64
+"""In a vector of bytes, which is what ``squeeze`` takes."""
 
 
 def lowered(generator: Callable[..., Any]) -> Any:
@@ -170,3 +172,31 @@ turned_over = _of_bits("bitreverse")
 """A scalar unsigned integer with its bits in reverse order."""
 ones = _of_bits("ctpop")
 """How many bits of a scalar unsigned integer are set."""
+
+
+@lowered
+def squeeze(typing: Any, array: Any, index: Any, sink: Any, place: Any) -> Any:
+    """Puts those of ``array[index : index + 64]`` that are not zero at ``sink[place]``; which they are, a bit each.
+
+    Both hold bytes. All 64 places of the sink are written, and nothing checks the bounds. One instruction with AVX-512;
+    where it has to be done byte by byte it takes 18 us for 32 KB instead of 1.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(8), BYTES)
+        bits = ir.VectorType(ir.IntType(1), BYTES)
+        pointers = []
+        for kind, array, index in ((signature.args[0], *args[:2]), (signature.args[2], *args[2:])):
+            data = context.make_array(kind)(context, builder, array).data
+            pointers.append(builder.bitcast(builder.gep(data, [index]), vector.as_pointer()))
+        value = builder.load(pointers[0])
+        value.align = 1
+        filled = builder.icmp_unsigned("!=", value, ir.Constant(vector, [0] * BYTES))
+        name = f"llvm.experimental.vector.compress.v{BYTES}i8"
+        kind = ir.FunctionType(vector, [vector, bits, vector])
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        squeezed = builder.call(function, [value, filled, ir.Constant(vector, ir.Undefined)])
+        builder.store(squeezed, pointers[1]).align = 1
+        return builder.bitcast(filled, ir.IntType(BYTES))
+
+    return types.uint64(array, types.intp, sink, types.intp), generate
