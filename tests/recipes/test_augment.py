@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scaleback.recipes import Augmentation, RandAugment
-from scaleback.recipes.augment import Augmenter, affine_grid, gray, normalise, resample, resize, turn_hue
+from scaleback.recipes.augment import Augmenter, affine_grid, blur, gray, normalise, pool, resample, resize, turn_hue
 from scaleback.torchvision_operators import declare
 
 declare()  # before torchvision
@@ -86,6 +86,12 @@ def test_the_affine_grid_is_torch_s(size):
     affine = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0))
     theirs = F.affine_grid(affine, [5, 3, size, size], align_corners=False)
     torch.testing.assert_close(affine_grid(affine, size), theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_pooling_is_torch_s(factor):
+    image = torch.rand(2, 3, 5 * factor, 7 * factor, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(pool(image, factor), F.avg_pool2d(image, factor))
 
 
 def test_without_augmentation_an_image_stays_as_it_is():
@@ -266,6 +272,12 @@ def test_solarize_inverts_what_is_bright():
     image = pictures(3)
     made = views(Augmentation(**SQUARE, **RAW, solarize_chance=1.0), image)
     torch.testing.assert_close(made, TF.solarize(image / 255, 0.5), atol=1e-5, rtol=0)
+
+
+def test_each_image_is_blurred_by_its_own_sigma():
+    image = pictures(2) / 255
+    theirs = [TF.gaussian_blur(one, [7, 7], [sigma, sigma]) for one, sigma in zip(image, (0.1, 2.0), strict=True)]
+    torch.testing.assert_close(blur(image, torch.tensor([0.1, 2.0]), 3), torch.stack(theirs), atol=1e-5, rtol=0)
 
 
 def test_blur_is_torchvision_s_gaussian():

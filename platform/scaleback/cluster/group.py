@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import os
+import threading
+import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaleback.cluster.asks import Ask
 from scaleback.cluster.leaving import save_first
 from scaleback.cluster.placement import Placement
-from scaleback.cluster.worker import TrainingStage, verb_of
+from scaleback.cluster.worker import REPORT_EVERY_S, TrainingStage, verb_of
 from scaleback.core.errors import RunError, ScalebackError
 from scaleback.core.store import Store
 
+if TYPE_CHECKING:
+    from scaleback.pretrain.world import World
+
 TRAIN_ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # a report costs one such interval; the default is 2 s
+    # How often the controller looks at two workers, which costs 0.5 % of a core times looks a second. A group's end
+    # waits for two or three looks; the default is 2 s.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one more process that polls; ours are warned by SIGTERM
     # How long a group may take to start before its size is chosen anew; the default is 60 s. Ray goes on counting a
     # lost node for half a minute, so a group that shrinks waits for this twice or more.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
 }
-REPORTED_ROWS = 10
-"""Every tenth row of the curve goes to Tune: a report of a group is a barrier that costs a tenth of a second."""
 
 
 def train_in_group(spec: TrainingStage, store: Store, placement: Placement) -> None:
@@ -70,24 +77,46 @@ def train_in_group(spec: TrainingStage, store: Store, placement: Placement) -> N
 def _member(config: dict[str, Any]) -> None:
     """One worker of the group."""
     import ray.train
-    import torch.distributed as dist
 
     # Train runs this in a thread, and only the main thread, which serves the actor's calls, may set a signal's handler.
     ray.get(ray.get_runtime_context().current_actor.__ray_call__.remote(_save_first))
 
-    from scaleback.cluster.worker import run_stage
+    from scaleback.cluster.worker import device_here, run_stage
+    from scaleback.pretrain.world import World
 
-    rows, members = 0, ray.train.get_context().get_world_size()
+    rows, members = _Rows(), ray.train.get_context().get_world_size()
 
     def report(row: dict[str, Any]) -> None:
-        # By count, not by time: every worker must report at the same steps.
-        nonlocal rows
-        rows += 1
-        together = not dist.is_initialized() or dist.get_world_size() == members  # else some idle, and never report
-        if rows % REPORTED_ROWS == 0 and together:
-            ray.train.report({"stage": config["verb"], **row})
+        world = World.joined(device_here())
+        if world.size == members:  # else some idle, and never report
+            rows.pass_on({"stage": config["verb"], **row}, world)
 
     run_stage(config["verb"], config["spec"], config["store"], config["placement"], report)
+    rows.wait()
+
+
+class _Rows:
+    """On their way to Tune. A report is a barrier that waits for the controller to look, so it has its own thread."""
+
+    def __init__(self) -> None:
+        self._last_s = -math.inf
+        self._thread = threading.Thread()
+
+    def pass_on(self, row: dict[str, Any], world: World) -> None:
+        """Report a row, if the last one is old enough and has arrived: worker 0 says so, as all must report alike."""
+        import ray.train
+
+        now = time.monotonic()
+        if world.told_by_first(now - self._last_s >= REPORT_EVERY_S and not self._thread.is_alive()):
+            self.wait()
+            self._last_s = now
+            self._thread = threading.Thread(target=ray.train.report, args=(row,), daemon=True, name="report")
+            self._thread.start()
+
+    def wait(self) -> None:
+        """For the row that is on its way."""
+        if self._thread.is_alive():
+            self._thread.join()
 
 
 def _save_first(actor: Any) -> None:

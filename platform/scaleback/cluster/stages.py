@@ -18,7 +18,7 @@ from scaleback.cluster.group import train_in_group
 from scaleback.cluster.leaving import saving_first
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.render import render
-from scaleback.cluster.worker import Stage, at_most_every, run_stage, verb_of
+from scaleback.cluster.worker import REPORT_EVERY_S, Stage, at_most_every, run_stage, verb_of
 from scaleback.core.errors import RunError
 from scaleback.core.store import Store
 from scaleback.evaluations.run import Evaluate
@@ -27,8 +27,6 @@ from scaleback.study.run import Run
 
 NONE_PROMISED = Promise("", frozenset())
 Report = Callable[[dict[str, Any]], None]
-REPORT_EVERY_S = 1.0
-"""Rows of a curve reach Tune at most this often; all of them are in the artifact."""
 
 
 def complete(

@@ -24,6 +24,8 @@ VERBS: Mapping[str, type[Stage]] = {
     "evaluate": Evaluate,
 }
 Report = Callable[[dict[str, Any]], None]
+REPORT_EVERY_S = 1.0
+"""Rows of a curve reach Tune at most this often; all of them are in the artifact."""
 
 
 def verb_of(stage: Stage) -> str:
@@ -40,7 +42,7 @@ def run_stage(verb: str, plain: dict[str, Any], store: Store, placement: Placeme
     from scaleback.pretrain.world import World
 
     torch.set_num_threads(placement.cpus_per_worker)
-    world = World.joined(_device())
+    world = World.joined(device_here())
     spec, every_s = VERBS[verb].parse(plain), placement.checkpoint_every_s
     match spec:
         case Pretrain():
@@ -51,7 +53,7 @@ def run_stage(verb: str, plain: dict[str, Any], store: Store, placement: Placeme
             run_learning(spec, store, world, checkpoint_every_s=every_s, report=report)
 
 
-def _device() -> Any:
+def device_here() -> Any:
     """The GPU that Ray gave this process, or the CPU."""
     import ray
     import torch

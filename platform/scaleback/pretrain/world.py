@@ -67,7 +67,8 @@ class World:
         # Buffers (batch statistics, a centre, a vocabulary) are computed alike by all workers; none is sent each step.
         ddp = nn.parallel.DistributedDataParallel
         ddp._set_params_and_buffers_to_ignore_for_model(module, [name for name, _ in module.named_buffers()])
-        return ddp(module, device_ids=ids)
+        # Gradients stay where they were averaged: one copy of all of them less, each step.
+        return ddp(module, device_ids=ids, gradient_as_bucket_view=True)
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over workers; slices are of equal size, so this is the mean over the batch."""

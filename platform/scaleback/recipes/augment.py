@@ -31,7 +31,7 @@ ERASE_RATIO = (0.3, 1 / 0.3)
 MOST_SUPERSAMPLING = 4
 
 Change: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""What is done to some images, with their draws."""
+"""What is done to some images, with their draws; it may write over the images."""
 
 
 class Augmenter:
@@ -48,7 +48,8 @@ class Augmenter:
     def __call__(self, image_BCHW: Tensor, index_B: NDArray[np.int64], epoch_B: NDArray[np.int64]) -> Tensor:
         """uint8 images (B, C, S, S) to normalised float32 views (B, C, image_px, image_px)."""
         spec, counter_B = self._spec, seeds.counter(epoch_B, index_B)
-        view = resample(image_BCHW.float() / 255, self._affine(counter_B), self._size, self._supersampling(image_BCHW))
+        unit_BCHW = image_BCHW.float().div_(255)
+        view = resample(unit_BCHW, self._affine(counter_B), self._size, self._supersampling(image_BCHW))
         if spec.randaugment is not None:
             view = randaugment(view, spec.randaugment, self._keys["randaugment"], counter_B, fill=spec.mean)
         if any(spec.jitter) or spec.gray_chance or spec.blur_chance or spec.solarize_chance:
@@ -100,7 +101,7 @@ class Augmenter:
             if any(spec.jitter)
             else view_BCHW
         )
-        view = self._changed(view, draw[5] < spec.gray_chance, draw, lambda image, _: gray(image).expand_as(image))
+        view = self._changed(view, draw[5] < spec.gray_chance, draw, lambda image, _: image.copy_(gray(image)))
         view = self._changed(view, draw[7] < spec.blur_chance, draw, self._blur)
         return self._changed(
             view, draw[8] < spec.solarize_chance, draw, lambda image, _: torch.where(image >= 0.5, 1 - image, image)
@@ -115,7 +116,7 @@ class Augmenter:
         rows = chosen_B.nonzero()[:, 0]
         on_device = rows.to(self._device)
         changed = change(view_BCHW[on_device], draw_KB[:, rows].to(self._device))
-        return view_BCHW.index_copy(0, on_device, changed)
+        return view_BCHW.index_copy_(0, on_device, changed)
 
     def _jitter(self, view_BCHW: Tensor, draw_KB: Tensor) -> Tensor:
         jitter = self._spec.jitter
@@ -124,7 +125,7 @@ class Augmenter:
             low + (1 + strength - low) * draw_KB[slot]
             for slot, (low, strength) in enumerate(zip(lows, jitter, strict=False))
         ]
-        view = (view_BCHW * _cast(factor[0])).clamp(0, 1)
+        view = view_BCHW.mul_(_cast(factor[0])).clamp_(0, 1)
         view = _blend(gray(view).mean((1, 2, 3), keepdim=True), view, factor[1])
         view = _blend(gray(view), view, factor[2])
         if jitter[3] and view_BCHW.shape[1] == 3:
@@ -132,13 +133,8 @@ class Augmenter:
         return view
 
     def _blur(self, view_BCHW: Tensor, draw_KB: Tensor) -> Tensor:
-        from kornia.filters import gaussian_blur2d
-
         low, high = self._spec.blur_sigma_px
-        sigma = low + (high - low) * draw_KB[6]
-        reach = 2 * math.ceil(2 * high) + 1
-        blurred: Tensor = gaussian_blur2d(view_BCHW, (reach, reach), torch.stack([sigma, sigma], dim=1))
-        return blurred
+        return blur(view_BCHW, low + (high - low) * draw_KB[6], math.ceil(2 * high))
 
     def _erase(self, view_BCHW: Tensor, counter_B: NDArray[np.int64]) -> Tensor:
         assert self._noise is not None
@@ -163,7 +159,38 @@ def resample(image_BCHW: Tensor, affine_B23: Tensor, size: int, supersampling: i
     """Cut views of ``size`` px by an affine map: bilinear samples on a finer grid, averaged, edges mirrored."""
     grid = affine_grid(affine_B23, size * supersampling)
     fine = F.grid_sample(image_BCHW, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return F.avg_pool2d(fine, supersampling) if supersampling > 1 else fine
+    return pool(fine, supersampling)
+
+
+def pool(fine_BCHW: Tensor, factor: int) -> Tensor:
+    """Torch's ``avg_pool2d`` over squares of ``factor`` px; eight times as fast on a CPU, as it adds whole rows."""
+    if factor == 1:
+        return fine_BCHW
+    rows = fine_BCHW[:, :, ::factor].clone()
+    for start in range(1, factor):
+        rows += fine_BCHW[:, :, start::factor]
+    both = rows[..., ::factor].clone()
+    for start in range(1, factor):
+        both += rows[..., start::factor]
+    return both.div_(factor * factor)
+
+
+def blur(image_BCHW: Tensor, sigma_B: Tensor, reach: int) -> Tensor:
+    """Blur with a Gaussian that is cut ``reach`` px from its middle, edges mirrored.
+
+    Rows and columns are shifted, weighted and added: on a CPU, torch's convolution by a column takes seven times as
+    long.
+    """
+    at_K = torch.arange(reach + 1, device=image_BCHW.device)
+    weight_KB = torch.exp(-(at_K[:, None] ** 2) / (2 * sigma_B**2))
+    weight_KB = weight_KB / (weight_KB[0] + 2 * weight_KB[1:].sum(0))
+    for dim, padding in ((2, (0, 0, reach, reach)), (3, (reach, reach, 0, 0))):
+        size, wide = image_BCHW.shape[dim], F.pad(image_BCHW, padding, mode="reflect")
+        image_BCHW = wide.narrow(dim, reach, size) * _cast(weight_KB[0])
+        for at in range(1, reach + 1):
+            both = wide.narrow(dim, reach - at, size) + wide.narrow(dim, reach + at, size)
+            image_BCHW.addcmul_(both, _cast(weight_KB[at]))
+    return image_BCHW
 
 
 def affine_grid(affine_B23: Tensor, size: int) -> Tensor:
@@ -184,15 +211,16 @@ def resize(image_BCHW: Tensor, size: int) -> Tensor:
 
 def normalise(image_BCHW: Tensor, mean: float, std: float) -> Tensor:
     """From [0, 1] to the range the model sees."""
-    return (image_BCHW - mean) / std
+    return (image_BCHW - mean).div_(std)
 
 
 def gray(image_BCHW: Tensor) -> Tensor:
     """Luminance (ITU-R 601), (B, 1, H, W)."""
     if image_BCHW.shape[1] == 1:
         return image_BCHW
-    weight = torch.tensor([0.299, 0.587, 0.114], device=image_BCHW.device, dtype=image_BCHW.dtype)
-    return (image_BCHW * weight[:, None, None]).sum(1, keepdim=True)
+    red, green, blue = image_BCHW.split(1, dim=1)
+    luminance: Tensor = red * 0.299
+    return luminance.add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
 def turn_hue(image_BCHW: Tensor, turn_B: Tensor) -> Tensor:
@@ -200,15 +228,17 @@ def turn_hue(image_BCHW: Tensor, turn_B: Tensor) -> Tensor:
     red, green, blue = image_BCHW.unbind(1)
     most, least = image_BCHW.amax(1), image_BCHW.amin(1)
     chroma = most - least
-    share = 1 / chroma.clamp(min=1e-12)
-    sixth = torch.where(most == green, (blue - red) * share + 2, (red - green) * share + 4)
-    sixth = torch.where(most == red, (green - blue) * share, sixth) + 6 * turn_B[:, None, None]
-    places = [(sixth + start).remainder(6) for start in (5, 3, 1)]
-    return torch.stack([most - chroma * torch.minimum(at, 4 - at).clamp(0, 1) for at in places], dim=1)
+    share = chroma.clamp(min=1e-12).reciprocal_()
+    sixth = torch.where(most == green, (blue - red).mul_(share).add_(2), (red - green).mul_(share).add_(4))
+    sixth = torch.where(most == red, (green - blue).mul_(share), sixth).add_(6 * turn_B[:, None, None])
+    sixth -= (sixth / 6).floor_().mul_(6)  # a third of the time of ``remainder``
+    # How much of the chroma a channel has falls from 1 to 0 between one sixth and two from its own place.
+    shares = [(sixth - 3).abs_().sub_(1), (sixth - 2).abs_().neg_().add_(2), (sixth - 4).abs_().neg_().add_(2)]
+    return torch.stack([torch.addcmul(least, chroma, part.clamp_(0, 1)) for part in shares], dim=1)
 
 
 def _blend(other: Tensor, image_BCHW: Tensor, factor_B: Tensor) -> Tensor:
-    return (other + (image_BCHW - other) * _cast(factor_B)).clamp(0, 1)
+    return torch.lerp(other, image_BCHW, _cast(factor_B)).clamp_(0, 1)
 
 
 def _cast(value_B: Tensor) -> Tensor:
