@@ -11,13 +11,14 @@ from scaleback.core.errors import PlacementError, ScalebackError
 from scaleback.core.store import Store
 from scaleback.objectives import OBJECTIVES
 from scaleback.objectives.classify import Classify
+from scaleback.pretrain import watch
 from scaleback.pretrain.loop import train
 from scaleback.pretrain.run import run_pretrain
 from scaleback.pretrain.state import NUMBERS, TENSORS
 from scaleback.pretrain.world import World
 from scaleback.sources.population import Images
 from tests.pair import WORKERS
-from tests.pretrain.test_loop import CLASSES, RECIPE, STEPS, pictures, stopped_and_resumed, training
+from tests.pretrain.test_loop import CLASSES, RECIPE, STEPS, STOPPED_AT, pictures, stopped_and_resumed, training
 from tests.pretrain.test_run import pretrain, render
 
 SMALL = Backbone(model="vit_tiny_patch16_224", image_px=16, channels=1, patch_px=8, width=16, depth=2, heads=2)
@@ -26,6 +27,7 @@ CALM = RECIPE.replace({"optimizer.lr": RECIPE.optimizer.lr / 10})
 """At the whole rate PatchMix multiplies a difference by five in each step: rounding reached 1e-2 in twelve of them, or
 did not, by the kind of processor."""
 CUT = CALM.replace({"accumulate": 2})
+LONG_ROW = 4
 ODD = RECIPE.replace({"batch_images": 6})
 PLAIN = RECIPE.replace({"budget_images": 8, "warmup_images": 0, "views": [{"crop_ratio": [1.0, 1.0]}]})
 ONE_PICTURE = Images(
@@ -62,6 +64,10 @@ def member(rank, folder):
     )
     done["one picture"] = train(one_picture, world)
     done["dropping resumed"] = stopped_and_resumed(lambda: training(DROPPING), Store(folder / "stopped"), world=world)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "CURVE_ROWS", STEPS // LONG_ROW)
+        done["long rows"] = train(training(SMALL), world)
+        done["long rows resumed"] = stopped_and_resumed(lambda: training(SMALL), Store(folder / "within"), world=world)
     for name, objective in EXAMPLES.items():
         torch.save(first_gradients(objective, world), folder / f"gradients-{name}-{rank}.pt")
     for name, state in done.items():
@@ -125,6 +131,13 @@ def test_all_workers_end_with_the_same_weights_and_curve(name, left):
     assert first[TENSORS] == second[TENSORS]
     for mine, theirs in zip(*(json.loads(one[NUMBERS])["rows"] for one in (first, second)), strict=True):
         assert mine == theirs
+
+
+def test_a_group_stopped_within_a_row_of_its_curve_is_bit_equal_to_the_group_that_went_on(left):
+    assert STOPPED_AT - 1 > LONG_ROW  # the step of the checkpoint
+    assert (STOPPED_AT - 1) % LONG_ROW
+    assert len(json.loads(files(left, "long rows")[NUMBERS])["rows"]) == STEPS // LONG_ROW
+    assert files(left, "long rows resumed") == files(left, "long rows")
 
 
 def test_a_group_stopped_within_an_epoch_and_resumed_is_bit_equal_to_the_group_that_went_on(left):

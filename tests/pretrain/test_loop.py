@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from scaleback.core.errors import DivergedError, PlacementError
 from scaleback.core.spec import Spec
 from scaleback.objectives import OBJECTIVES
 from scaleback.objectives.classify import Classify
+from scaleback.pretrain import checkpoint, watch
 from scaleback.pretrain.checkpoint import KEPT, Checkpoints
 from scaleback.pretrain.loop import Training, fit_channels, pixels_of, train
 from scaleback.pretrain.spec import views_of
@@ -72,18 +74,18 @@ def checkpoints(store, every_s=0.0):
     return Checkpoints(store, "pretrain/named", Named(), every_s)
 
 
-def stop_at(step):
-    def report(row):
-        if row["images_seen"] == step * BATCH:
+def stop_in(step):
+    def hook(state):
+        if state.step == step:
             raise Stop
 
-    return report
+    return hook
 
 
 def stopped(job, store, *, step=STOPPED_AT, world=ALONE):
     """End a run by an exception in step ``step``, after a checkpoint of each step before."""
     with pytest.raises(Stop):
-        train(job, world, checkpoints=checkpoints(store), report=stop_at(step))
+        train(job, world, checkpoints=checkpoints(store), hooks=[stop_in(step)])
 
 
 def resumed(job, store, world=ALONE):
@@ -192,6 +194,22 @@ def test_the_newest_checkpoints_are_kept_and_cleared_at_will(tiny_vit, store):
     assert kept == [f"pretrain/named/step-{step:09d}" for step in range(STEPS - KEPT, STEPS)]
     checkpoints(store).clear()
     assert store.addresses("pretrain/named") == []
+
+
+def test_checkpoints_come_by_the_clock_however_long_a_row_is(tiny_vit, store, monkeypatch):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(checkpoint, "time", clock)
+    monkeypatch.setattr(watch, "CURVE_ROWS", 1)
+    saved = []
+    kept = checkpoints(store, every_s=10.0)
+    save = kept.save
+    monkeypatch.setattr(kept, "save", lambda state, watched: saved.append(state.step) or save(state, watched))
+
+    def pass_time(state):
+        clock.now += 30.0 if state.step == 1 else 3.0  # the first step is slow
+
+    train(training(tiny_vit), World(), checkpoints=kept, hooks=[pass_time])
+    assert saved == [1, 5, 9]
 
 
 def damage(store, step, file):
@@ -325,7 +343,7 @@ def test_hooks_see_every_step_and_what_they_add_to_the_curve_survives_a_restart(
             state.rows.append({"images_seen": 24, "note": 1.0})
 
     with pytest.raises(Stop):
-        train(training(tiny_vit), World(), checkpoints=checkpoints(store), hooks=[hook], report=stop_at(STOPPED_AT))
+        train(training(tiny_vit), World(), checkpoints=checkpoints(store), hooks=[stop_in(STOPPED_AT), hook])
     state = train(training(tiny_vit), World(), checkpoints=checkpoints(store), hooks=[hook])
     assert seen == [*range(1, STOPPED_AT), *range(STOPPED_AT, STEPS + 1)]
     assert [row for row in state.rows if "note" in row] == [{"images_seen": 24, "note": 1.0}]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from scaleback.core.errors import IntegrityError
 from scaleback.sources import block_file
 from scaleback.sources.base import BitSamples, Samples
 
@@ -103,3 +104,12 @@ def test_batches_share_row_groups(monkeypatch):
             found, label = unpacked(data, (9, width, 1), first)
             assert (found[..., 0] == 127 * image[:first]).all()
             assert (label == np.arange(first)).all()
+
+
+def test_pictures_of_bits_that_another_version_packed_are_refused():
+    samples = BitSamples(bits_BHX=np.ones((1, 2, 2), np.uint8), width=16, level=255, label_B=np.zeros(1, np.int64))
+    table = pq.read_table(io.BytesIO(packed(samples)))
+    sink = io.BytesIO()
+    pq.write_table(table.drop_columns(["outer_mask"]), sink)
+    with pytest.raises(IntegrityError, match="remove it, and it is drawn again"):
+        unpacked(sink.getvalue(), (2, 16, 1), 1)

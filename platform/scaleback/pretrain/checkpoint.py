@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
+
+from torch import Tensor
 
 from scaleback.core.errors import StoreError
 from scaleback.core.spec import Spec
@@ -20,16 +23,29 @@ class Checkpoints:
     def __init__(self, store: Store, address: str, spec: Spec, every_s: float) -> None:
         self._store, self._address, self._spec, self._every_s = store, address, spec, every_s
         self._last_s = time.monotonic()
+        self._judged: tuple[int, float] | None = None
 
-    @property
-    def due(self) -> bool:
-        """Whether the time between checkpoints has passed."""
-        return time.monotonic() - self._last_s >= self._every_s
+    def judge(self, step: int) -> tuple[bool, int]:
+        """Whether to save after a step, and after how many more to ask again: as many as pass in the time that is left.
 
-    def save(self, state: TrainState) -> None:
-        """Publish a checkpoint and drop all but the newest ones."""
+        So workers that must all save after the same step need to hear of it seldom.
+        """
+        now = time.monotonic()
+        due = now - self._last_s >= self._every_s
+        left_s = self._every_s if due else self._every_s - (now - self._last_s)
+        judged, judged_s = self._judged or (step - 1, self._last_s)
+        self._judged = (step, now)
+        return due, max(1, math.ceil(left_s * (step - judged) / max(now - judged_s, 1e-9)))
+
+    def save(self, state: TrainState, watched: dict[str, Tensor] | None = None) -> None:
+        """Publish a checkpoint and drop all but the newest ones.
+
+        Args:
+            state: the run.
+            watched: by each worker since the last row, (W, steps); None for what this one has watched.
+        """
         address = self._at(state.step)
-        self._store.publish(address, state.save(), spec=self._spec, record={"step": state.step})
+        self._store.publish(address, state.save(watched), spec=self._spec, record={"step": state.step})
         for old in self._steps()[:-KEPT]:
             self._store.remove(self._at(old))
         self._last_s = time.monotonic()

@@ -92,6 +92,7 @@ def train(
     stochastic = _draws_in_forward(learner)
     learner.train()
 
+    saving = None if checkpoints is None else _Saving(checkpoints, world)
     coming = batches(training, world, first=state.step, watched=watch.due)
     model = world.wrap(learner)
 
@@ -131,8 +132,8 @@ def train(
             hook(state)
         if row_due and _collapsed(training, state, world):
             break  # before a checkpoint: no run is resumed from one that has collapsed
-        if checkpoints is not None and state.step < recipe.steps:
-            _save_if_due(state, checkpoints, world, row_due=row_due)
+        if saving is not None and state.step < recipe.steps:
+            saving.after_step(state, row_due=row_due)
     return state
 
 
@@ -261,7 +262,7 @@ def _restore(state: TrainState, checkpoints: Checkpoints | None, world: World) -
     if checkpoints is not None:
         files = world.told_by_first(checkpoints.newest() if world.first else None)
         if files is not None:
-            state.load(files)
+            state.load(files, rank=world.rank, workers=world.size)
     state.trained_by(world.size)
 
 
@@ -270,17 +271,34 @@ def _watch(training: Training, world: World, state: TrainState) -> Watch:
     return Watch(world, steps=steps, batch_images=batch_images, trivial_loss=training.trivial_loss, parts=state.watched)
 
 
-def _save_if_due(state: TrainState, checkpoints: Checkpoints, world: World, *, row_due: bool) -> None:
+class _Saving:
     """Worker 0 says when, by its clock, and saves; the others learn of it, so that all are at the same step.
 
     A worker that is warned saves by itself and leaves: all workers hold the same state, but for what each has watched
     since the last row.
     """
-    if row_due and world.told_by_first(checkpoints.due) and world.first:
-        checkpoints.save(state)
-    if NOTICE.heeded_now(whole=row_due or world.size == 1):
-        checkpoints.save(state)
-        raise LeavingError(f"warned that this process ends; saved after step {state.step:,}")
+
+    def __init__(self, checkpoints: Checkpoints, world: World) -> None:
+        self._checkpoints, self._world = checkpoints, world
+        self._asked_at = 0
+
+    def after_step(self, state: TrainState, *, row_due: bool) -> None:
+        """Save if it is time.
+
+        Raises:
+            LeavingError: this process was warned that it ends; a checkpoint is written.
+        """
+        if row_due or state.step >= self._asked_at:
+            judged = self._checkpoints.judge(state.step) if self._world.first else (False, 0)
+            save, more = self._world.told_by_first(judged)
+            self._asked_at = state.step + more
+            if save:
+                watched = {name: self._world.gathered(own_1S) for name, own_1S in state.watched_by_this().items()}
+                if self._world.first:
+                    self._checkpoints.save(state, watched)
+        if NOTICE.heeded_now(whole=row_due or self._world.size == 1):
+            self._checkpoints.save(state)
+            raise LeavingError(f"warned that this process ends; saved after step {state.step:,}")
 
 
 def _averaging(model: nn.Module, last: bool) -> Any:

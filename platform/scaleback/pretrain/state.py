@@ -56,8 +56,9 @@ class TrainState:
     resumed: int = 0
     """Step of the checkpoint that it went on from; in no checkpoint."""
 
-    def save(self) -> dict[str, bytes]:
-        """The files of a checkpoint."""
+    def save(self, watched: dict[str, Tensor] | None = None) -> dict[str, bytes]:
+        """The files of a checkpoint; ``watched`` by each worker, (W, steps), or None for what this one has watched."""
+        watched = self.watched_by_this() if watched is None else watched
         tensors = {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
         numbers: dict[str, Any] = {"step": self.step, "rows": self.rows, "workers": self.workers, "optimizer": {}}
         for name, value in _optimizer_entries(self.optimizer).items():
@@ -69,14 +70,18 @@ class TrainState:
             tensors |= {f"average.{name}": value for name, value in self.average.tensors.items()}
         if self.online is not None:
             tensors |= {f"online.{name}": value for name, value in self.online.tensors.items()}
-        tensors |= {f"watched.{name}": torch.stack(values) for name, values in self.watched.items()}
+        tensors |= {f"watched.{name}": values_WS for name, values_WS in watched.items()}
         return {
             TENSORS: save_tensors({name: _own(value) for name, value in tensors.items()}),
             NUMBERS: json.dumps(numbers, sort_keys=True).encode(),
         }
 
-    def load(self, files: dict[str, bytes]) -> None:
-        """Continue from a checkpoint's files."""
+    def watched_by_this(self) -> dict[str, Tensor]:
+        """What this worker has watched since the last row, (1, steps) of each name."""
+        return {name: torch.stack(values)[None] for name, values in sorted(self.watched.items())}
+
+    def load(self, files: dict[str, bytes], *, rank: int = 0, workers: int = 1) -> None:
+        """Continue from a checkpoint's files as one of so many workers; if others saved, each takes their means."""
         numbers = json.loads(files[NUMBERS])
         parts: dict[str, dict[str, Tensor]] = {name: {} for name in PARTS}
         for name, value in load_tensors(files[TENSORS]).items():
@@ -91,7 +96,9 @@ class TrainState:
             for name, tensor in self.online.tensors.items():
                 tensor.copy_(parts["online"][name])
         device = next(self.learner.parameters()).device
-        self.watched.update({name: list(values.to(device)) for name, values in parts["watched"].items()})
+        for name, values_WS in parts["watched"].items():
+            own_S = values_WS[rank] if len(values_WS) == workers else values_WS.mean(0)
+            self.watched[name] = list(own_S.to(device))
         self.workers = numbers["workers"]
         self.step, self.rows, self.resumed = numbers["step"], numbers["rows"], numbers["step"]
 

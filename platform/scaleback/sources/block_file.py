@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from scaleback.core.errors import IntegrityError
 from scaleback.sources.base import BitSamples, Samples, from_bits
 
 if TYPE_CHECKING:
@@ -135,7 +136,11 @@ class _Counter:
 
 
 def unpack(data: bytes, image_BHWC: NDArray[np.uint8], label_B: NDArray[np.int64]) -> None:
-    """Put the first images of a file, and their labels, into arrays: as many as these have room for."""
+    """Put the first images of a file, and their labels, into arrays: as many as these have room for.
+
+    Raises:
+        IntegrityError: another version of this file packed them.
+    """
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         start = 0
         for group in range(file.num_row_groups):
@@ -154,6 +159,8 @@ def _put_images(table: pa.Table, image_BHWC: NDArray[np.uint8]) -> None:
     if level is None:
         image_BHWC[:] = _binary(table["image"], len(table))[:count].reshape(image_BHWC.shape)
         return
+    if "outer_mask" not in table.column_names:
+        raise IntegrityError("is packed as another version packs; remove it, and it is drawn again")
     bytes_X = height * -(-width // 8)
     mask_BX = _spread(table["mask"], _binary(table["outer_mask"], len(table))[:count], -(-bytes_X // 8))
     bits_BHX = _spread(table["image"], mask_BX, bytes_X).reshape(count, height, -1)

@@ -216,7 +216,11 @@ def load_images(store: Store, population: Population, images: int) -> Images:
     label_N = np.empty(images if labels == 1 else (images, labels), np.int64)
     for block in population.blocks(images):
         here = slice(block.start, min(block.stop, images))
-        unpack(read_block(store, population, block), image_NHWC[here], label_N[here])
+        data = read_block(store, population, block)
+        try:
+            unpack(data, image_NHWC[here], label_N[here])
+        except IntegrityError as error:
+            raise IntegrityError(f"{store.root}/{population.block_address(block.number)}: {error}") from error
     return Images(image_NHWC=image_NHWC, label_N=label_N, classes=population.source.classes(images))
 
 
