@@ -33,6 +33,13 @@ def driver(machines, study, folder, placement, storage=None):
     )
 
 
+def scored(store):
+    """Records of the evaluations that are there, by address; checkpoints lie below what they will be."""
+    return {
+        address: store.manifest(address).record for address in store.addresses("evaluate") if "/step-" not in address
+    }
+
+
 def facts(process):
     """What a driver prints at its end."""
     said, told = process.communicate(timeout=WAIT_S)

@@ -11,6 +11,7 @@ import pytest
 
 from scaleback.core.store import Store
 from tests.cluster.nodes.machines import Machines
+from tests.cluster.nodes.studies import scored
 
 pytestmark = pytest.mark.nodes
 ROOT = Path(__file__).resolve().parents[3]
@@ -84,19 +85,19 @@ def test_a_mistake_ends_the_job_with_its_one_line_and_code(cluster):
 
 def test_a_stopped_job_leaves_nothing_running_and_the_next_goes_on(cluster):
     store = Store(cluster.temporary / "scaleback/stopped")
-    words = ["python", "jobs/scaling_sweep.py", "--seeds", "0..2", *SHORT[4:], "--storage", "stopped"]
+    words = ["python", "jobs/scaling_sweep.py", "--seeds", "0..11", *SHORT[4:], "--storage", "stopped"]
     assert submitted(cluster, "stopped", *words, wait=False)[0] == 0
     limit = time.monotonic() + WAIT_S
-    while not store.addresses("evaluate"):
+    while not scored(store):
         assert time.monotonic() < limit, cluster.ray("job", "logs", "stopped").stdout[-2_000:]
         time.sleep(0.2)
     assert cluster.ray("job", "stop", "stopped").returncode == 0
     assert ended(cluster, "stopped")[0] == "STOPPED"
-    kept = {address: store.manifest(address).record for address in store.addresses("evaluate")}
+    kept = scored(store)
     code, said = submitted(cluster, "again", *words)
     assert code == 0, said
     assert "Report: " in said
-    assert kept.items() <= {address: store.manifest(address).record for address in store.addresses("evaluate")}.items()
+    assert {address: scored(store)[address] for address in kept} == kept
 
 
 def test_without_the_token_a_cluster_that_has_one_answers_nobody(cluster):

@@ -16,7 +16,7 @@ from scaleback.pretrain.checkpoint import Checkpoints
 from scaleback.pretrain.run import CURVE, run_pretrain
 from scaleback.pretrain.state import NUMBERS
 from scaleback.pretrain.world import World
-from tests.cluster.nodes.studies import WAIT_S, alone_in, driver, facts, joined
+from tests.cluster.nodes.studies import WAIT_S, alone_in, driver, facts, joined, scored
 from tests.cluster.test_stages import alone, outcome
 
 pytestmark = pytest.mark.nodes
@@ -130,12 +130,12 @@ def test_a_sweep_into_a_bucket_that_loses_a_machine_has_the_table_of_one_that_do
         monkeypatch.setenv(name, value)
     bucket, folder = Store(f"{machines.bucket.url}/sweep"), Store(tmp_path / "whole/store")
     process = subprocess.Popen(**driver(machines, tiny, tmp_path / "broken", joined(machines), bucket.root))
-    until(process, lambda: len(bucket.addresses("evaluate")) >= 2, "two evaluations")
+    until(process, lambda: len(scored(bucket)) >= 2, "two evaluations")
     machines.kill(2 if 2 in machines.nodes else max(machines.nodes))
     machines.start_node()
     found = facts(process)
     assert (found["runs_started"], found["runs_failed"]) == (6, 0)
     facts(subprocess.Popen(**driver(machines, tiny, tmp_path / "whole", joined(machines))))
     assert table(bucket) == table(folder)
-    for address in folder.addresses("evaluate") + folder.addresses("pretrain"):
+    for address in [*scored(folder), *folder.addresses("pretrain")]:
         assert bucket.manifest(address).files == folder.manifest(address).files
