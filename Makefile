@@ -13,7 +13,7 @@ help:
 	@echo "make sweep      run the default study, or go on with it; the report is below $(STORAGE)/report"
 	@echo "make test       the tests, about eight minutes once installed"
 	@echo "make test-slow  the tests that take minutes"
-	@echo "make test-cluster  several machines, made of network namespaces; one dies in each stage (five minutes, root)"
+	@echo "make test-cluster  several machines, made of network namespaces, which die, join and come on demand (16 minutes, root)"
 	@echo "make figures    the pictures of README.md, from the default study's results"
 	@echo "make lint       ruff and mypy"
 
@@ -26,8 +26,10 @@ test: .venv/installed-dev
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
 
+NODES ?= tests/cluster/nodes
+
 test-cluster: .venv/installed-dev
-	$(BIN)/python -m pytest -m nodes tests/cluster/nodes
+	$(BIN)/python -m pytest -m nodes $(NODES)
 
 figures: .venv/installed
 	$(BIN)/python docs/figures.py $(STORAGE)

@@ -19,7 +19,7 @@ def alone_in(study, changes, measures):
 
 def joined(machines, **fields):
     """A placement on these machines: nodes die, and nothing that was saved is lost."""
-    return Placement(address=machines.address, retries=5, checkpoint_every_s=0.0, **fields)
+    return Placement(address=machines.address, retries=5, checkpoint_every_s=0.2, **fields)
 
 
 def driver(machines, study, folder, placement, storage=None):

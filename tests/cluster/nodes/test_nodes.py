@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -72,6 +73,12 @@ def test_two_machines_train_one_model_as_one_does_and_one_of_them_may_die(machin
     one_run(subprocess.Popen(**driver(machines, study, tmp_path / "whole", joined(machines, workers=2))))
     manifest = whole.manifest(run.pretrain.address, run.pretrain)
     assert manifest.record["workers"] == 2  # of one core each, so on two machines
+    told = [
+        json.loads(line)["stage"]
+        for file in Path(whole.root).rglob("tune/**/result.json")
+        for line in file.read_text().splitlines()[:-1]  # the last is the trial's own
+    ]
+    assert {"pretrain", "evaluate"} == set(told)
 
     process = subprocess.Popen(**driver(machines, study, tmp_path / "broken", joined(machines, workers=2)))
     until(process, lambda: broken.addresses(run.pretrain.address), "a checkpoint")
