@@ -29,7 +29,7 @@ test-slow: .venv/installed-dev
 NODES ?= tests/cluster/nodes
 
 test-cluster: .venv/installed-dev
-	$(BIN)/python -m pytest -m nodes $(NODES)
+	$(BIN)/python -m pytest -m nodes --durations=20 $(NODES)
 
 figures: .venv/installed
 	$(BIN)/python docs/figures.py $(STORAGE)

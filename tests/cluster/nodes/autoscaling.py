@@ -4,6 +4,8 @@ from scaleback.core.plain import to_yaml
 
 HEAD_ID = "f" * 51 + "00000"
 """The id by which Ray's fake provider knows the head."""
+COMMANDS = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+"""Of a cluster file, none of which this provider runs; Ray asks for their lists all the same."""
 ENVIRONMENT = {
     "RAY_FAKE_CLUSTER": "1",
     "RAY_enable_autoscaler_v2": "1",  # what `ray up` and KubeRay use
@@ -43,17 +45,10 @@ def configuration(gcs_address, node_types, idle_minutes):
             "idle_timeout_minutes": idle_minutes,
             "upscaling_speed": 100,
             "provider": provider,
-            "auth": {},
             "available_node_types": {"ray.head.default": head, **workers},
             "head_node_type": "ray.head.default",
             "file_mounts": {},
             "cluster_synced_files": [],
-            "file_mounts_sync_continuously": False,
-            "initialization_commands": [],
-            "setup_commands": [],
-            "head_setup_commands": [],
-            "worker_setup_commands": [],
-            "head_start_ray_commands": [],
-            "worker_start_ray_commands": [],
+            **{f"{what}_commands": [] for what in COMMANDS},
         }
     )

@@ -13,12 +13,24 @@ def permitted():
 
 
 @pytest.fixture(scope="session")
-def machines(permitted):
-    """A head and two nodes of one core; a test that takes one away puts another in its place."""
-    with Machines() as made, Bucket(made.host) as bucket:
-        made.environment |= bucket.environment
-        made.bucket = bucket
-        made.start_head()
-        for _ in range(2):
-            made.start_node()
+def network(permitted):
+    """Machines of which none runs yet."""
+    with Machines() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def bucket(network):
+    """Beside the machines, on the host that they stand on."""
+    with Bucket(network.host) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def machines(network, bucket):
+    """A head and two nodes of one core; a test that takes one away puts another in its place."""
+    network.environment |= bucket.environment
+    network.start_head()
+    for _ in range(2):
+        network.start_node()
+    return network

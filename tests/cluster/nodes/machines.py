@@ -60,6 +60,7 @@ class Machines:
         authentication = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN} if token else {"RAY_AUTH_MODE": "disabled"}
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
             **authentication,
+            "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{DASHBOARD_PORT}",
             "RAY_USAGE_STATS_ENABLED": "0",
             "HOME": str(self.temporary),
             "TMPDIR": str(self.temporary),
@@ -75,7 +76,6 @@ class Machines:
         return f"{self.subnet}.1:{GCS_PORT}"
 
     def start_head(self, *options):
-        self.environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{DASHBOARD_PORT}"
         joined = ("--head", f"--port={GCS_PORT}", f"--dashboard-port={DASHBOARD_PORT}", f"--temp-dir={self._ray}")
         self._start(*joined, "--num-cpus=0", *options)
         self.wait("job", "list")

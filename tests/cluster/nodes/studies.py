@@ -8,6 +8,8 @@ from scaleback.core.plain import to_yaml
 from scaleback.study.files import study_to_yaml
 
 WAIT_S = 300
+STAGES = {"render": "ray::FlatMap(_RenderBlocks)", "pretrain": "ray::pretrain ", "evaluate": "ray::evaluate "}
+"""What Ray calls the process of a stage."""
 
 
 def alone_in(study, changes, measures):

@@ -17,13 +17,11 @@ from scaleback.pretrain.checkpoint import Checkpoints
 from scaleback.pretrain.run import CURVE, run_pretrain
 from scaleback.pretrain.state import NUMBERS
 from scaleback.pretrain.world import World
-from tests.cluster.nodes.studies import WAIT_S, alone_in, driver, facts, joined, scored
+from tests.cluster.nodes.studies import STAGES, WAIT_S, alone_in, driver, facts, joined, scored
 from tests.cluster.test_stages import alone, outcome
 
 pytestmark = pytest.mark.nodes
 POLL_S = 0.02
-STAGES = {"render": "ray::FlatMap(_RenderBlocks)", "pretrain": "ray::pretrain ", "evaluate": "ray::evaluate "}
-"""What Ray calls the process of a stage."""
 MEMBER = "ray::RayTrainWorker"
 ROWS = 5
 """The curve's beginning: later, steps have multiplied what the orders of two sums differ by."""
@@ -131,18 +129,18 @@ def table(store):
 
 
 def test_a_sweep_into_a_bucket_that_loses_a_machine_has_the_table_of_one_that_does_not(
-    machines, tiny, tmp_path, monkeypatch
+    machines, bucket, tiny, tmp_path, monkeypatch
 ):
-    for name, value in machines.bucket.environment.items():
+    for name, value in bucket.environment.items():
         monkeypatch.setenv(name, value)
-    bucket, folder = Store(f"{machines.bucket.url}/sweep"), Store(tmp_path / "whole/store")
-    process = subprocess.Popen(**driver(machines, tiny, tmp_path / "broken", joined(machines), bucket.root))
-    until(process, lambda: len(scored(bucket)) >= 2, "two evaluations")
+    remote, folder = Store(f"{bucket.url}/sweep"), Store(tmp_path / "whole/store")
+    process = subprocess.Popen(**driver(machines, tiny, tmp_path / "broken", joined(machines), remote.root))
+    until(process, lambda: len(scored(remote)) >= 2, "two evaluations")
     machines.kill(2 if 2 in machines.nodes else max(machines.nodes))
     machines.start_node()
     found = facts(process)
     assert (found["runs_started"], found["runs_failed"]) == (6, 0)
     facts(subprocess.Popen(**driver(machines, tiny, tmp_path / "whole", joined(machines))))
-    assert table(bucket) == table(folder)
+    assert table(remote) == table(folder)
     for address in [*scored(folder), *folder.addresses("pretrain")]:
-        assert bucket.manifest(address).files == folder.manifest(address).files
+        assert remote.manifest(address).files == folder.manifest(address).files
