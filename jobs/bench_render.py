@@ -5,8 +5,10 @@
 One image is 1p-frac's: 100,000 points of two maps, random opaque 3x3 masks. ``reference_512_ms`` is the algorithm as
 the papers' authors wrote it, a Python loop with a numpy paste for every point. ``ray_data_share_*`` is the rate of the
 whole cluster, from the start of the Ray Data job to the last checksummed block on disk, over cores x the mean rate of
-one core that draws into memory for some seconds before and after; Ray itself is up. ``stream_step_share`` is the step
-rate of a ViT-Tiny at 224 px that trains on images drawn as it goes, over its rate on the same images in memory.
+one core that draws into memory for some seconds before and after; Ray itself is up. ``ray_data_share_of_busy_*`` is the
+same over what all cores draw into memory at the same time, which on some machines is less than cores x one core's rate.
+Both are medians of several jobs. ``stream_step_share`` is the step rate of a ViT-Tiny at 224 px that trains on images
+drawn as it goes, over its rate on the same images in memory.
 """
 
 import argparse
@@ -17,7 +19,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
@@ -143,7 +147,7 @@ def family_rates(images: int) -> dict[str, float]:
 def encodings(size: int, images: int) -> dict[str, float]:
     """What it takes to encode an image on one core, and to what size: what blocks might hold."""
     samples = OnePFrac(size_px=size).open(0)(np.arange(images))
-    packed, plain = samples.stored.tobytes(), samples.image_BHWC
+    packed, plain = samples.pictures.bits_BHX.tobytes(), samples.image_BHWC
     ways: dict[str, Callable[[], int]] = {
         "block": lambda: packed_bytes(np.arange(images), samples),
         "bits_lz4": lambda: pa.Codec("lz4_raw").compress(packed).size,
@@ -162,17 +166,64 @@ def encodings(size: int, images: int) -> dict[str, float]:
     return found
 
 
+class Cluster:
+    """A local cluster of so many cores, with workers that have drawn, and a store that it draws into."""
+
+    def __init__(self, source: Source, cpus: int) -> None:
+        self._source, self._cpus = source, cpus
+        self._jobs = 0
+
+    def __enter__(self) -> "Cluster":
+        with ExitStack() as stack:
+            self._store = Store(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-render-")))
+            stack.enter_context(runtime.cluster(Placement(cpus=self._cpus, dashboard=False)))
+            seeds_of_few = range(100, 100 + 4 * self._cpus)
+            assert not render(self._store, [(Population.of(self._source, seed), 1) for seed in seeds_of_few])
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._stack.close()
+
+    def images_per_s(self, images: int) -> float:
+        """Rate of a render job."""
+        population = Population.of(self._source, self._jobs)
+        self._jobs += 1
+        begun = time.perf_counter()
+        assert not render(self._store, [(population, images)])
+        return population.blocks(images)[-1].stop / (time.perf_counter() - begun)
+
+    def busy_images_per_s(self, seconds: float) -> float:
+        """Rate of all cores that draw into memory at the same time."""
+        import ray
+
+        draw = ray.remote(sustained_images_per_s)
+        return sum(ray.get([draw.remote(self._source, seconds) for _ in range(self._cpus)]))
+
+
 def ray_data_images_per_s(source: Source, images: int, cpus: int) -> float:
-    """Rate of a render job on a cluster of ``cpus`` cores; a small job before it starts the workers."""
-    with tempfile.TemporaryDirectory(prefix="bench-render-") as folder:
-        store = Store(folder)
-        with runtime.cluster(Placement(cpus=cpus, dashboard=False)):
-            assert not render(store, [(Population.of(source, seed), 1) for seed in range(100, 100 + 4 * cpus)])
-            begun = time.perf_counter()
-            assert not render(store, [(Population.of(source, 0), images)])
-            seconds = time.perf_counter() - begun
-        made = Population.of(source, 0).blocks(images)[-1].stop
-    return made / seconds
+    """Rate of a render job on a cluster of ``cpus`` cores."""
+    with Cluster(source, cpus) as cluster:
+        return cluster.images_per_s(images)
+
+
+def ray_data(source: Source, images: int, cpus: int, *, rounds: int, seconds: float) -> dict[str, float]:
+    """Rates of one core, of all that are busy, and of render jobs between them, and the shares.
+
+    The machine drifts, so shares are of rates measured beside each other.
+    """
+    names = ("one_core", "busy_cores", "ray_data", "share", "share_of_busy")
+    found: dict[str, list[float]] = {name: [] for name in names}
+    with Cluster(source, cpus) as cluster:
+        cluster.busy_images_per_s(0.1)  # starts and compiles
+        for _ in range(rounds):
+            one, busy = sustained_images_per_s(source, seconds), cluster.busy_images_per_s(seconds)
+            rate = cluster.images_per_s(images)
+            busy = (busy + cluster.busy_images_per_s(seconds)) / 2
+            one = (one + sustained_images_per_s(source, seconds)) / 2
+            for name, value in zip(names, (one, busy, rate, rate / (cpus * one), rate / busy), strict=True):
+                found[name].append(value)
+    return {name: median(values) for name, values in found.items()}
 
 
 def stream_step_share(steps: int, repeats: int, cpus: int) -> float:
@@ -224,14 +275,11 @@ def measure(quick: bool) -> dict[str, float]:
     found["stream_step_share"] = stream_step_share(2 if quick else 6, 1 if quick else 6, cpus)
     for size in (224, 512):
         source, images = one_fractal(size), 2 ** (13 if quick else 17)
-        # The machine is no faster for a whole job than it is for the same time on one core, before and after.
-        seconds = 0.5 if quick else 5.0
-        before = sustained_images_per_s(source, seconds)
-        rate = ray_data_images_per_s(source, images, cpus)
-        one_core = (before + sustained_images_per_s(source, seconds)) / 2
-        found[f"one_core_{size}_images_per_s"] = one_core
-        found[f"ray_data_{size}_images_per_s"] = rate
-        found[f"ray_data_share_{size}"] = rate / (cpus * one_core)
+        rates = ray_data(source, images, cpus, rounds=1 if quick else 3, seconds=0.5 if quick else 3.0)
+        for name in ("one_core", "busy_cores", "ray_data"):
+            found[f"{name}_{size}_images_per_s"] = rates[name]
+        found[f"ray_data_share_{size}"] = rates["share"]
+        found[f"ray_data_share_of_busy_{size}"] = rates["share_of_busy"]
         if size == 224 and cpus > 1 and not quick:
             found["ray_data_speedup_2_workers"] = (
                 ray_data_images_per_s(source, images, 2) / ray_data_images_per_s(source, images // 2, 1)

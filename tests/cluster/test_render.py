@@ -42,7 +42,7 @@ def test_populations_come_in_the_order_in_which_they_are_asked_for():
 
 
 def files(store, folder="render"):
-    return {name: store.get(name) for name in store.files(folder) if name.endswith(".parquet")}
+    return {name: store.get(name) for name in store.files(folder) if name.endswith(".arrow")}
 
 
 def test_ray_draws_what_one_process_draws_and_draws_it_once(tiny, store, tmp_path):

@@ -222,7 +222,7 @@ def test_a_damaged_artifact_is_told_and_removed_when_asked(tmp_path):
     store, population = Store(tmp_path), Population.of(Digits(), 0)
     for block in missing_blocks(store, population, 100):
         render_block(store, population, block)
-    name = next(name for name in store.files("render") if name.endswith(".parquet"))
+    name = next(name for name in store.files("render") if name.endswith(".arrow"))
     data = bytearray(store.get(name))
     data[len(data) // 2] ^= 1
     store.put(name, bytes(data))

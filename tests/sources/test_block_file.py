@@ -4,7 +4,7 @@ import dataclasses
 import io
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +13,11 @@ from hypothesis.extra import numpy as arrays
 from scaleback.core.errors import IntegrityError
 from scaleback.sources import block_file
 from scaleback.sources.base import BitSamples, Samples
+from scaleback.sources.pictures import Pictures
+
+
+def of_bits(bits, width, labels, level=127):
+    return BitSamples(pictures=Pictures.of(bits, width), level=level, label_B=labels)
 
 
 def packed(samples, cuts=()):
@@ -22,7 +27,7 @@ def packed(samples, cuts=()):
     for start, stop in zip([0, *cuts], ends, strict=True):
         changes = {"label_B": samples.label_B[start:stop]}
         changes["facts"] = {name: value[start:stop] for name, value in samples.facts.items()}
-        pixels = "image_BHWC" if samples.level is None else "bits_BHX"
+        pixels = "image_BHWC" if samples.level is None else "pictures"
         changes[pixels] = getattr(samples, pixels)[start:stop]
         parts.append((np.arange(10 + start, 10 + stop), dataclasses.replace(samples, **changes)))
     sink = io.BytesIO()
@@ -50,7 +55,7 @@ def unpacked(data, shape, count, labels=()):
 def test_pictures_of_bits(image, level, cut):
     count, height, width = image.shape
     bits = np.packbits(image, axis=2, bitorder="little")
-    samples = BitSamples(bits_BHX=bits, width=width, level=level, label_B=np.arange(count))
+    samples = of_bits(bits, width, np.arange(count), level)
     data = packed(samples, [count // 2] if cut and count > 1 else [])
     for first in {1, count}:
         found, label = unpacked(data, (height, width, 1), first)
@@ -70,7 +75,7 @@ def test_bytes_labels_and_facts(channels, several):
         found = unpacked(data, image.shape[1:], count, label.shape[1:])
         assert (found[0] == image[:count]).all()
         assert (found[1] == label[:count]).all()
-    table = pq.read_table(io.BytesIO(data))
+    table = pa.ipc.open_file(data).read_all()
     assert table["index"].to_pylist() == list(range(10, 16))
     for name, value in facts.items():
         column = np.array(table[f"fact_{name}"].to_pylist()).reshape(value.shape)
@@ -79,37 +84,37 @@ def test_bytes_labels_and_facts(channels, several):
 
 def test_bytes_of_nothing_take_no_room():
     bits = np.zeros((64, 512, 64), np.uint8)
-    empty = BitSamples(bits_BHX=bits, width=512, level=127, label_B=np.zeros(64, np.int64))
+    empty = of_bits(bits, 512, np.zeros(64, np.int64))
     noise = np.random.default_rng(0).integers(1, 256, bits.shape).astype(np.uint8)
-    lit = BitSamples(bits_BHX=noise, width=512, level=127, label_B=np.zeros(64, np.int64))
+    lit = of_bits(noise, 512, np.zeros(64, np.int64))
     sizes = [len(packed(samples)) for samples in (empty, lit)]
     assert sizes[0] < 64 * 600  # a bit for 64 pixels, or 512 bytes
     assert sizes[1] > bits.size
 
 
-def test_the_file_is_a_parquet_table_that_others_read():
+def test_the_file_is_an_arrow_table_that_others_read():
     samples = Samples(image_BHWC=np.ones((3, 2, 2, 1), np.uint8), label_B=np.arange(3))
-    assert pq.read_table(io.BytesIO(packed(samples))).column_names == ["index", "label", "image"]
+    table = pa.ipc.open_file(packed(samples)).read_all()
+    assert table.column_names == ["index", "label", "image"]
+    assert table["image"].to_pylist() == 3 * [b"\1\1\1\1"]
 
 
-def test_batches_share_row_groups(monkeypatch):
-    monkeypatch.setattr(block_file, "GROUP_BYTES_OF_BITS", 1_000)
+def test_batches_are_read_as_far_as_there_is_room():
     rng = np.random.default_rng(0)
     for width in (61, 130):
         image = rng.random((40, 9, width)) < 0.2
         bits = np.packbits(image, axis=2, bitorder="little")
-        data = packed(BitSamples(bits_BHX=bits, width=width, level=127, label_B=np.arange(40)), [3, 11, 12, 30])
-        assert 1 < pq.ParquetFile(io.BytesIO(data)).num_row_groups < 5
+        data = packed(of_bits(bits, width, np.arange(40)), [3, 11, 12, 30])
+        assert pa.ipc.open_file(data).num_record_batches == 5
         for first in (2, 12, 29, 40):
             found, label = unpacked(data, (9, width, 1), first)
             assert (found[..., 0] == 127 * image[:first]).all()
             assert (label == np.arange(first)).all()
 
 
-def test_pictures_of_bits_that_another_version_packed_are_refused():
-    samples = BitSamples(bits_BHX=np.ones((1, 2, 2), np.uint8), width=16, level=255, label_B=np.zeros(1, np.int64))
-    table = pq.read_table(io.BytesIO(packed(samples)))
-    sink = io.BytesIO()
-    pq.write_table(table.drop_columns(["outer_mask"]), sink)
-    with pytest.raises(IntegrityError, match="remove it, and it is drawn again"):
-        unpacked(sink.getvalue(), (2, 16, 1), 1)
+def test_what_is_no_such_file_is_refused():
+    samples = of_bits(np.ones((1, 2, 2), np.uint8), 16, np.zeros(1, np.int64))
+    data = packed(samples)
+    for wrong in (b"", b"PAR1", data[: len(data) // 2]):
+        with pytest.raises(IntegrityError, match=r"^is not a file of images \([^\n]*\)$"):
+            unpacked(wrong, (2, 16, 1), 1)

@@ -17,7 +17,7 @@ POINTS, KEY = 3_000, seeds.key("test torch", 5)
 
 def draw(canvas, drawn, chances, indices, flips=None, **fields):
     kind = {"size_px": 61, "points": POINTS, "pad_px": 6, "stamp": "random"} | fields
-    return canvas(**kind).draw_batch(drawn, chances, KEY, indices, flips)
+    return canvas(**kind).draw_batch(drawn, chances, KEY, indices, flips).bits_BHX
 
 
 def alike(drawn, chances, indices, flips=None, **fields):

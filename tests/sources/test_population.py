@@ -1,11 +1,10 @@
 """Populations on storage: blocks that never change, of which any run takes the first n images."""
 
-import io
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,6 +131,15 @@ def test_a_missing_block_is_named_with_its_images(store):
         load_images(store, MADE, 70)
 
 
+def test_a_block_that_another_version_packed_is_told_from_a_damaged_one(store):
+    block = MADE.blocks(1)[0]
+    store.publish(MADE.block_address(0), {"images.parquet": b"PAR1"}, spec=MADE, record={})
+    with pytest.raises(
+        IntegrityError, match=rf"{MADE.block_address(0)}: is packed as another version packs; remove it"
+    ):
+        population_module.read_block(store, MADE, block)
+
+
 def test_a_block_of_another_population_is_drift(store):
     rendered(store, MADE, 1)
     other = Population.of(FRACTAL, 6)
@@ -167,7 +175,7 @@ def test_blocks_are_counted_as_they_are_listed(images, size_px):
 
 def test_facts_and_labels_are_stored_beside_the_images(store):
     rendered(store, MADE, 64)
-    table = pq.read_table(io.BytesIO(population_module.read_block(store, MADE, MADE.blocks(1)[0])))
+    table = pa.ipc.open_file(population_module.read_block(store, MADE, MADE.blocks(1)[0])).read_all()
     samples = FRACTAL.open(5)(np.arange(64))
     assert table["index"].to_pylist() == list(range(64))
     assert table["label"].to_pylist() == samples.label_B.tolist()

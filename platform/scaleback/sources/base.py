@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scaleback.core.errors import Refusal, refusal
 from scaleback.core.spec import Spec
+from scaleback.sources.pictures import Pictures
 
 if TYPE_CHECKING:
     from scaleback.core.store import Store
@@ -38,32 +39,30 @@ class Samples:
     level: ClassVar[None] = None
 
     @property
-    def stored(self) -> NDArray[np.uint8]:
-        """What a block holds."""
-        return self.image_BHWC
+    def shape(self) -> tuple[int, ...]:
+        """(B, H, W, C)."""
+        return self.image_BHWC.shape
 
 
 @dataclass(frozen=True, kw_only=True)
 class BitSamples:
     """Gray images of two values, one bit a pixel; what ``Samples`` is otherwise."""
 
-    bits_BHX: NDArray[np.uint8]
-    """(B, H, ceil(W / 8)); the least bit is the leftmost pixel."""
-    width: int
+    pictures: Pictures
     level: int
     """Value of a lit pixel."""
     label_B: NDArray[np.int64]
     facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
-    def stored(self) -> NDArray[np.uint8]:
-        """What a block holds."""
-        return self.bits_BHX
+    def shape(self) -> tuple[int, ...]:
+        """(B, H, W, C)."""
+        return len(self.pictures), self.pictures.height, self.pictures.width, 1
 
     @cached_property
     def image_BHWC(self) -> NDArray[np.uint8]:  # noqa: N802  # the name that Samples has
         """The images as bytes."""
-        return from_bits(self.bits_BHX, self.width, self.level)
+        return self.pictures.images(self.level)
 
 
 def origin_of(*parts: str | None) -> str | None:
@@ -92,13 +91,6 @@ def refuse_part(source: Source, images: int | None = None, *, field: str, count:
 def bit_bytes(size_px: int) -> int:
     """Bytes of a square image of bits."""
     return size_px * -(-size_px // 8)
-
-
-def from_bits(bits_BHX: NDArray[np.uint8], width: int, level: int) -> NDArray[np.uint8]:
-    """(B, H, W, 1) images of bits, least bit first."""
-    image_BHW = np.unpackbits(bits_BHX, axis=2, count=width, bitorder="little")
-    image_BHW *= np.uint8(level)
-    return image_BHW[..., None]
 
 
 class Reader(Protocol):

@@ -18,6 +18,7 @@ from pydantic import Field
 from scaleback.core import seeds
 from scaleback.core.errors import RenderError
 from scaleback.sources.base import BitSamples, BitSource
+from scaleback.sources.pictures import Pictures
 
 # Shapes: M maps, P = 12 parameters of a map, T points of an orbit, B images of a batch, X bytes of a row of pixels.
 # A map is a, b, c, d, e, f, g, h, i, j, k, l: the rows of a 3x3 matrix, then a translation.
@@ -172,8 +173,7 @@ class ViewReader:
                     f"{spec.kind}: category {category} shows no point when seen from {angle_B[place]:.1f} degrees"
                 )
         return BitSamples(
-            bits_BHX=bits_BHX,
-            width=spec.size_px,
+            pictures=Pictures.of(bits_BHX, spec.size_px),
             level=WHITE,
             label_B=np.array([instance.category for instance in instances], np.int64),
             facts=self._facts(instances, angle_B),

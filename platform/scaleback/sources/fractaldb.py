@@ -186,14 +186,9 @@ class CategoryReader:
         kind: dict[str, Any] = {"size_px": SEARCH_PX, "points": SEARCH_POINTS, "pad_px": SEARCH_PAD_PX}
         self._exact, self._fill = chaos.point_canvas(**kind), chaos.point_fill
         self._rough = chaos_fast.FastCanvas(stamp="point", **kind)
-        self._canvas = chaos_fast.open_canvas(
-            spec.renderer,
-            size_px=spec.size_px,
-            points=spec.points,
-            pad_px=spec.pad_px,
-            stamp=_stamp(spec),
-            colour=spec.draw.endswith("colour"),
-        )
+        kind = {"size_px": spec.size_px, "points": spec.points, "pad_px": spec.pad_px, "stamp": _stamp(spec)}
+        colour = spec.draw.endswith("colour")
+        self._canvas = chaos.Canvas(**kind, colour=True) if colour else chaos_fast.open_canvas(spec.renderer, **kind)
         self._texture = Spectrum(size_px=spec.size_px, channels=1) if _stamp(spec) == "fill" else None
         self._mask_key = seeds.key("fractaldb mask", seed)
         self._weights = ifs.fractaldb_weights(spec.weight)
@@ -227,10 +222,11 @@ class CategoryReader:
             for place in black:
                 category, _, patch, flip = instances[place]
                 instances[place] = (category, IDENTITY_ROW, patch, flip)
-            pictures[black] = self._draw([instances[place] for place in black], [streams[place] for place in black])
-            still = black[self._canvas.fills(pictures[black]) == 0]
+            others = self._draw([instances[place] for place in black], [streams[place] for place in black])
+            still = black[self._canvas.fills(others) == 0]
             if len(still):
                 raise RenderError(f"{self._spec.kind}: {self._name(instances[still[0]][0])} leaves nothing to draw")
+            pictures = self._canvas.replaced(pictures, black, others)
         # Systems are of several lengths; shorter ones are filled up with NaN rows so that they make one column.
         systems = [_padded(self.system(cat) * self._weights[row], self._maps) for cat, row, _, _ in instances]
         facts = {"system": np.stack(systems), "weight_row": np.array([row for _, row, _, _ in instances], np.int64)}
@@ -277,7 +273,7 @@ class CategoryReader:
     def _name(self, category: int) -> str:
         return str(self._published.files[category]) if self._published else f"category {category}"
 
-    def _draw(self, instances: Sequence[Instance], streams: Sequence[int]) -> NDArray[np.uint8]:
+    def _draw(self, instances: Sequence[Instance], streams: Sequence[int]) -> Any:
         """The canvas's pictures of instances, with the masks of ``streams``."""
         weighted = {(category, row): self.system(category) * self._weights[row] for category, row, _, _ in instances}
         return self._canvas.draw_batch(

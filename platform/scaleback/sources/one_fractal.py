@@ -16,6 +16,7 @@ from scaleback.core import seeds
 from scaleback.core.errors import Refusal, RenderError, refusal
 from scaleback.sources import ifs
 from scaleback.sources.base import BitSamples, BitSource, Samples
+from scaleback.sources.pictures import Pictures
 
 BASE_REDRAWS = 1_000
 """A base fractal that is too sparse is redrawn this often before the spec is given up as one that cannot be drawn."""
@@ -134,16 +135,13 @@ class OnePFracReader:
         count, spec = len(indices_B), self._spec
         system_BM6 = np.empty((count, spec.maps, ifs.PARAMETERS))
         redraws_B = np.zeros(count, np.int64)
-        pictures: NDArray[np.uint8] | None = None
+        pictures: Pictures | None = None
         left = np.arange(count)
         for attempt in range(REDRAWS):
             system_BM6[left] = self._perturbed(indices_B[left], np.full(len(left), attempt))
             drawn = self._draw(system_BM6[left], indices_B[left])
-            accepted = self._canvas.fills(drawn) > spec.min_fill
-            if pictures is None:
-                pictures = drawn
-            else:
-                pictures[left[accepted]] = drawn[accepted]
+            accepted = drawn.fills > spec.min_fill
+            pictures = drawn if pictures is None else pictures.replaced(left, drawn)
             redraws_B[left[accepted]] = attempt
             left = left[~accepted]
             if not len(left):
@@ -162,13 +160,13 @@ class OnePFracReader:
             sigma = min(float(rng.uniform(spec.sigma - 0.1, spec.sigma + 0.1)), 3.0 * spec.maps)
             system = ifs.sigma_system(rng, maps=spec.maps, sigma=max(sigma, 1e-6))
             drawn = self._canvas.draw_batch([system], [ifs.probabilities(system)], self._mask_key, [0])
-            if self._canvas.fills(drawn)[0] > least:
+            if drawn.fills[0] > least:
                 return system, sigma, attempt
         raise RenderError(
             f"1p-frac: none of {BASE_REDRAWS} bases drawn from seed {self._seed} fills more than {least} of the image"
         )
 
-    def _draw(self, system_BM6: NDArray[np.float64], place_B: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _draw(self, system_BM6: NDArray[np.float64], place_B: NDArray[np.int64]) -> Pictures:
         """Pictures of systems, with the masks at these places of the stream."""
         chances = [self._probability_M] * len(system_BM6)
         return self._canvas.draw_batch(list(system_BM6), chances, self._mask_key, place_B.tolist())

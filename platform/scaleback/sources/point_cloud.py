@@ -12,6 +12,7 @@ from pydantic import Field
 
 from scaleback.core import seeds
 from scaleback.sources.base import BitSamples, BitSource
+from scaleback.sources.pictures import Pictures
 
 LIT = 127
 """Gray of a point, as in FractalDB."""
@@ -58,8 +59,7 @@ class PointCloudReader:
         for lit_HW, index in zip(lit_BHW, indices_B, strict=True):
             lit_HW[tuple(self._places(int(index)))] = True
         return BitSamples(
-            bits_BHX=np.packbits(lit_BHW, axis=2, bitorder="little"),
-            width=size,
+            pictures=Pictures.of(np.packbits(lit_BHW, axis=2, bitorder="little"), size),
             level=LIT,
             label_B=np.asarray(indices_B, np.int64).copy(),
         )

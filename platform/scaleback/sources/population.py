@@ -252,6 +252,10 @@ def read_block(store: Store, population: Population, block: Block) -> bytes:
     manifest = store.manifest(address, population)
     if manifest is None:
         raise IntegrityError(f"{store.root}/{address}: is missing (images {block.start} to {block.stop - 1})")
+    if FILE not in manifest.files:
+        raise IntegrityError(
+            f"{store.root}/{address}: is packed as another version packs; remove it, and it is drawn again"
+        )
     try:
         return store.read(manifest, FILE)
     except IntegrityError as error:
@@ -259,11 +263,10 @@ def read_block(store: Store, population: Population, block: Block) -> bytes:
 
 
 def _checked(samples: Samples | BitSamples, population: Population, count: int) -> Samples | BitSamples:
-    height, width, channels = population.source.shape
-    shape = (height, width, channels) if samples.level is None else (height, -(-width // 8))
-    expected = (count, *shape)
-    assert samples.stored.shape == expected, f"{population.slug}: gave {samples.stored.shape}, declared {expected}"
-    assert samples.stored.dtype == np.uint8, f"{population.slug}: gave {samples.stored.dtype}"
+    expected = (count, *population.source.shape)
+    assert samples.shape == expected, f"{population.slug}: gave {samples.shape}, declared {expected}"
+    if samples.level is None:
+        assert samples.image_BHWC.dtype == np.uint8, f"{population.slug}: gave {samples.image_BHWC.dtype}"
     labels = population.source.labels_an_image
     assert samples.label_B.shape[1:] == (() if labels == 1 else (labels,)), f"{population.slug}: declared {labels}"
     return samples

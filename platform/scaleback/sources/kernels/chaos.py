@@ -90,6 +90,14 @@ class Canvas:
         return np.array([fill(image) for image in image_BHWC])
 
     @staticmethod
+    def replaced(
+        image_BHWC: NDArray[np.uint8], place_N: NDArray[np.int64], others_NHWC: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """Pictures with others in some places."""
+        image_BHWC[place_N] = others_NHWC
+        return image_BHWC
+
+    @staticmethod
     def samples(
         image_BHWC: NDArray[np.uint8], label_B: NDArray[np.int64], facts: Mapping[str, NDArray[Any]]
     ) -> Samples:

@@ -21,6 +21,7 @@ from scaleback.sources.kernels import philox
 from scaleback.sources.kernels.bit_canvas import BitCanvas
 from scaleback.sources.kernels.chaos import FILL_MASK, Canvas, Stamp, choices, equal_chances
 from scaleback.sources.kernels.simd import LANES, least, load, minus, most, over, place, plus, splat, store, times
+from scaleback.sources.pictures import Pictures
 
 # Shapes: T points of an orbit, M maps, L lanes, K words of 64 pixels in a row.
 
@@ -45,9 +46,9 @@ class ExactCanvas(BitCanvas):
         mask_key: int,
         indices: Sequence[int],
         flips: Sequence[int] | None = None,
-    ) -> NDArray[np.uint8]:
+    ) -> Pictures:
         """See ``BitCanvas``."""
-        word_BX = np.empty((len(systems), self.words), np.uint64)
+        sink = self.sink(len(systems))
         index_B, flip_B = np.asarray(indices, np.uint64), np.asarray(flips or [0] * len(systems))
         for group in equal_chances(probabilities, LANES):
             lost_L = self._cover(
@@ -57,8 +58,8 @@ class ExactCanvas(BitCanvas):
                 number = group[lane]
                 image = self._scalar.draw(systems[number], probabilities[number], mask_key, indices[number])
                 self.put(image[::-1, :, 0], int(lane))
-            self.light(np.arange(len(group)), np.array(group), flip_B, word_BX)
-        return self.as_bytes(word_BX)
+            self.light(np.arange(len(group)), np.array(group), flip_B, sink)
+        return sink.pictures()
 
     def _cover(
         self, systems: Sequence[System], probability_M: NDArray[np.float64], mask_key: int, index_L: NDArray[np.uint64]

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from scaleback.sources.ifs import PARAMETERS, System
 from scaleback.sources.kernels.bit_canvas import BitCanvas
-from scaleback.sources.kernels.chaos import Canvas, Stamp, choices, stencil, uniform
+from scaleback.sources.kernels.chaos import Stamp, choices, stencil, uniform
 from scaleback.sources.kernels.chaos_exact import ExactCanvas
 from scaleback.sources.kernels.simd import LANES, fma, if_above, least, load, most, place, splat, store
+from scaleback.sources.pictures import Pictures
 
 if TYPE_CHECKING:
     from scaleback.sources.kernels.chaos_torch import TorchCanvas
@@ -53,14 +54,14 @@ class FastCanvas(BitCanvas):
         mask_key: int,
         indices: Sequence[int],
         flips: Sequence[int] | None = None,
-    ) -> NDArray[np.uint8]:
+    ) -> Pictures:
         """See ``BitCanvas``."""
         users: dict[int, list[int]] = {}
         for number, system in enumerate(systems):
             # Images of one system share what it covers, unless each has a stencil of its own.
             users.setdefault(number if self.stamp == "stencil" else id(system), []).append(number)
         index_B, flip_B = np.asarray(indices, np.int64), np.asarray(flips or [0] * len(systems))
-        word_BX = np.empty((len(systems), self.words), np.uint64)
+        sink = self.sink(len(systems))
         # One image of each orbit, those with equal chances together.
         orbits = sorted(users.values(), key=lambda images: probabilities[images[0]].tobytes())
         for start in range(0, len(orbits), LANES):
@@ -73,8 +74,8 @@ class FastCanvas(BitCanvas):
             elif self.stamp != "point":
                 _dilate(self.bits_LX[: len(first)], self.row_words)
             place_B, lane_B = np.array([(image, lane) for lane, images in enumerate(lanes) for image in images]).T
-            self.light(lane_B, place_B, flip_B, word_BX, (mask_key, index_B) if self.stamp == "random" else None)
-        return self.as_bytes(word_BX)
+            self.light(lane_B, place_B, flip_B, sink, (mask_key, index_B) if self.stamp == "random" else None)
+        return sink.pictures()
 
     def _cover(self, systems: Sequence[System], probabilities: Sequence[NDArray[np.float64]]) -> None:
         """What up to sixteen systems cover, into the first rows of ``_bits_LX``: the lowest row of pixels first."""
@@ -119,12 +120,8 @@ class FastCanvas(BitCanvas):
         bits_LX[~drawn_L[: len(bits_LX)]] = 0
 
 
-def open_canvas(
-    renderer: str, *, size_px: int, points: int, pad_px: int, stamp: Stamp, colour: bool = False
-) -> Canvas | BitCanvas:
+def open_canvas(renderer: str, *, size_px: int, points: int, pad_px: int, stamp: Stamp) -> BitCanvas:
     """The canvas of a renderer, ``fast``, ``exact`` or ``torch``."""
-    if colour:
-        return Canvas(size_px=size_px, points=points, pad_px=pad_px, stamp=stamp, colour=True)
     kind: type[FastCanvas | ExactCanvas | TorchCanvas] = FastCanvas if renderer == "fast" else ExactCanvas
     if renderer == "torch":
         from scaleback.sources.kernels.chaos_torch import TorchCanvas

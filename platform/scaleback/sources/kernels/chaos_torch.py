@@ -22,6 +22,7 @@ from torch import Tensor
 from scaleback.sources.ifs import System
 from scaleback.sources.kernels.bit_canvas import BitCanvas
 from scaleback.sources.kernels.chaos import FILL_MASK, Canvas, choices, equal_chances
+from scaleback.sources.pictures import Pictures
 
 if TYPE_CHECKING:
     from scaleback.sources.kernels.chaos import Stamp
@@ -48,7 +49,7 @@ class TorchCanvas(BitCanvas):
         mask_key: int,
         indices: Sequence[int],
         flips: Sequence[int] | None = None,
-    ) -> NDArray[np.uint8]:
+    ) -> Pictures:
         """See ``BitCanvas``."""
         byte_BHX = np.empty((len(systems), self.size, -(-self.size // 8)), np.uint8)
         flip_B = np.asarray(flips or [0] * len(systems))
@@ -67,7 +68,7 @@ class TorchCanvas(BitCanvas):
                 if turned.any():
                     lit_BHW[turned] = lit_BHW[turned].flip(axes)
             byte_BHX[group] = packed(lit_BHW).cpu().numpy()
-        return byte_BHX
+        return Pictures.of(byte_BHX, self.size)
 
     def _rasterised(self, orbit_2BT: Tensor, mask_key: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W) booleans, and (B,) which are no pictures: those whose orbit leaves the range of numbers."""

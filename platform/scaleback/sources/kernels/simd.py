@@ -174,6 +174,15 @@ ones = _of_bits("ctpop")
 """How many bits of a scalar unsigned integer are set."""
 
 
+def _bytes_at(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Pointer to the vector of bytes that begins at ``index``."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), _VECTOR_OF_BYTES.as_pointer())
+
+
+_VECTOR_OF_BYTES, _MASK = ir.VectorType(ir.IntType(8), BYTES), ir.VectorType(ir.IntType(1), BYTES)
+
+
 @lowered
 def squeeze(typing: Any, array: Any, index: Any, sink: Any, place: Any) -> Any:
     """Puts those of ``array[index : index + 64]`` that are not zero at ``sink[place]``; which they are, a bit each.
@@ -183,20 +192,35 @@ def squeeze(typing: Any, array: Any, index: Any, sink: Any, place: Any) -> Any:
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(ir.IntType(8), BYTES)
-        bits = ir.VectorType(ir.IntType(1), BYTES)
-        pointers = []
-        for kind, array, index in ((signature.args[0], *args[:2]), (signature.args[2], *args[2:])):
-            data = context.make_array(kind)(context, builder, array).data
-            pointers.append(builder.bitcast(builder.gep(data, [index]), vector.as_pointer()))
-        value = builder.load(pointers[0])
+        value = builder.load(_bytes_at(context, builder, signature.args[0], *args[:2]))
         value.align = 1
-        filled = builder.icmp_unsigned("!=", value, ir.Constant(vector, [0] * BYTES))
+        filled = builder.icmp_unsigned("!=", value, ir.Constant(_VECTOR_OF_BYTES, [0] * BYTES))
+        kind = ir.FunctionType(_VECTOR_OF_BYTES, [_VECTOR_OF_BYTES, _MASK, _VECTOR_OF_BYTES])
         name = f"llvm.experimental.vector.compress.v{BYTES}i8"
-        kind = ir.FunctionType(vector, [vector, bits, vector])
         function = cgutils.get_or_insert_function(builder.module, kind, name)
-        squeezed = builder.call(function, [value, filled, ir.Constant(vector, ir.Undefined)])
-        builder.store(squeezed, pointers[1]).align = 1
+        squeezed = builder.call(function, [value, filled, ir.Constant(_VECTOR_OF_BYTES, ir.Undefined)])
+        builder.store(squeezed, _bytes_at(context, builder, signature.args[2], *args[2:])).align = 1
         return builder.bitcast(filled, ir.IntType(BYTES))
 
     return types.uint64(array, types.intp, sink, types.intp), generate
+
+
+@lowered
+def spread_out(typing: Any, array: Any, index: Any, mask: Any, sink: Any, place: Any) -> Any:
+    """Fills ``sink[place : place + 64]``: bytes from ``array[index]`` on where a bit of the mask is set, else zeros.
+
+    The reverse of ``squeeze``. As many bytes are read as bits are set; nothing checks the bounds.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        chosen = builder.bitcast(args[2], _MASK)
+        kind = ir.FunctionType(_VECTOR_OF_BYTES, [ir.IntType(8).as_pointer(), _MASK, _VECTOR_OF_BYTES])
+        name = f"llvm.masked.expandload.v{BYTES}i8"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        nothing = ir.Constant(_VECTOR_OF_BYTES, [0] * BYTES)
+        spread = builder.call(function, [builder.gep(data, [args[1]]), chosen, nothing])
+        builder.store(spread, _bytes_at(context, builder, signature.args[3], *args[3:])).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.uint64, sink, types.intp), generate

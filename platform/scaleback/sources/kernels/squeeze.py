@@ -1,4 +1,4 @@
-"""Pictures of bits without their bytes of nothing: the compiled half of ``block_file``."""
+"""Taking zeros out of bytes, and putting them back: the compiled half of ``pictures``."""
 
 from __future__ import annotations
 
@@ -8,53 +8,110 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scaleback.sources.kernels.simd import BYTES, ones, squeeze
+from scaleback.sources.kernels.simd import BYTES, ones, spread_out, squeeze
 
-# Shapes: B images, X bytes of an image, Y bytes of a mask, N bytes that are not zero.
+# Shapes: B rows of X bytes, K words of their masks, N bytes that are not zero.
 
 
-class Squeezed:
-    """The bytes that are not zero, of one image after the other, in memory that is used again."""
+def squeezed(byte_BX: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.uint8]]:
+    """What is not zero.
 
-    def __init__(self) -> None:
-        self._byte_N = np.empty(0, np.uint8)
-        self._ends: list[NDArray[np.int32]] = []
-        self._filled = 0
+    Args:
+        byte_BX: contiguous, in whole vectors of 64.
 
-    def add(self, byte_BX: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Take images; returns which of their bytes are not zero, (B, Y), a bit each, least bit first."""
-        self._make_room(byte_BX.size)
-        end_B = np.empty(len(byte_BX), np.int32)
-        mask_BK = np.empty((len(byte_BX), -(-byte_BX.shape[1] // BYTES)), np.uint64)
-        rest = np.zeros(BYTES, np.uint8)
-        self._filled = _squeeze(byte_BX, rest, self._byte_N, self._filled, end_B, mask_BK)
-        self._ends.append(end_B)
-        return mask_BK.view(np.uint8)
+    Returns:
+        the bytes that are not zero, of one row after the other; (B + 1,) where each row's begin, and the last one's
+        end; which they are, (B, X / 8), a bit each, least bit first.
+    """
+    byte_N = np.empty(byte_BX.size + BYTES, np.uint8)  # so many are written before they are counted
+    end_B = np.zeros(len(byte_BX) + 1, np.int32)
+    mask_BK = np.empty((len(byte_BX), byte_BX.shape[1] // BYTES), np.uint64)
+    _squeeze(byte_BX, byte_N, end_B[1:], mask_BK)
+    return byte_N[: end_B[-1]].copy(), end_B, mask_BK.view(np.uint8)
 
-    def take(self) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-        """The bytes so far, until images are added again, and where each image's begin and the last one's end."""
-        end_B = np.concatenate([np.zeros(1, np.int32), *self._ends])
-        self._ends, self._filled = [], 0
-        return self._byte_N[: end_B[-1]], end_B
 
-    def _make_room(self, more: int) -> None:
-        needed = self._filled + more + BYTES  # more, since so many are written before they are counted
-        if needed > len(self._byte_N):
-            held_N, self._byte_N = self._byte_N, np.empty(2 * needed, np.uint8)
-            self._byte_N[: self._filled] = held_N[: self._filled]
+def spread(byte_N: NDArray[np.uint8], end_B: NDArray[np.int32], mask_BX: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(B, X) the reverse of ``squeezed``.
+
+    Raises:
+        ValueError: the masks say that there are other bytes than are there.
+    """
+    if len(end_B) != len(mask_BX) + 1 or end_B[0] != 0 or end_B[-1] != len(byte_N):
+        raise ValueError("bytes and their ends are not of one kind")
+    byte_BX = np.empty((len(mask_BX), 8 * mask_BX.shape[1]), np.uint8)
+    # Contiguous words, since a mask may lie anywhere in a file.
+    mask_BK = np.ascontiguousarray(mask_BX).view(np.uint64)
+    if not _spread(byte_N, end_B, mask_BK, byte_BX):
+        raise ValueError("a mask says that there are other bytes than are there")
+    return byte_BX
+
+
+def gathered(
+    byte_N: NDArray[np.uint8], start_B: NDArray[Any], stop_B: NDArray[Any]
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Pieces of bytes one after the other, and where each begins and the last one ends."""
+    end_B = np.zeros(len(start_B) + 1, np.int32)
+    np.cumsum(stop_B - start_B, out=end_B[1:])
+    if (start_B[1:] == stop_B[:-1]).all() and len(start_B):
+        return byte_N[start_B[0] : stop_B[-1]].copy(), end_B
+    out_N = np.empty(end_B[-1], np.uint8)
+    _gather(byte_N, start_B, stop_B, out_N)
+    return out_N, end_B
+
+
+def lit(byte_N: NDArray[np.uint8], end_B: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(B,) how many bits are set, up to each end."""
+    lit_B = np.empty(len(end_B) - 1, np.int64)
+    _count(byte_N, end_B, lit_B)
+    return lit_B
 
 
 @njit(cache=True, nogil=True)
-def _squeeze(byte_BX: Any, rest: Any, byte_N: Any, place: Any, end_B: Any, mask_BK: Any) -> Any:
-    whole, tail = byte_BX.shape[1] // BYTES, byte_BX.shape[1] % BYTES
-    for image in range(len(byte_BX)):
-        byte_X, mask_K = byte_BX[image], mask_BK[image]
-        for k in range(whole):
-            mask_K[k] = squeeze(byte_X, BYTES * k, byte_N, place)
-            place += np.intp(ones(mask_K[k]))
-        if tail:
-            rest[:tail] = byte_X[BYTES * whole :]
-            mask_K[whole] = squeeze(rest, 0, byte_N, place)
-            place += np.intp(ones(mask_K[whole]))
-        end_B[image] = place
+def squeeze_row(byte_X: Any, byte_N: Any, place: Any, mask_K: Any) -> Any:
+    """Put those of whole vectors of bytes that are not zero at a place; returns the place after them."""
+    for k in range(len(mask_K)):
+        mask_K[k] = squeeze(byte_X, BYTES * k, byte_N, place)
+        place += np.intp(ones(mask_K[k]))
     return place
+
+
+@njit(cache=True, nogil=True)
+def _squeeze(byte_BX: Any, byte_N: Any, end_B: Any, mask_BK: Any) -> None:
+    place = 0
+    for row in range(len(mask_BK)):
+        place = squeeze_row(byte_BX[row], byte_N, place, mask_BK[row])
+        end_B[row] = place
+
+
+@njit(cache=True, nogil=True)
+def _spread(byte_N: Any, end_B: Any, mask_BK: Any, byte_BX: Any) -> Any:
+    """Whether each row has as many bytes as its mask says; nothing else is read or written."""
+    for row in range(len(mask_BK)):
+        mask_K, byte_X, place = mask_BK[row], byte_BX[row], np.intp(end_B[row])
+        filled = place
+        for k in range(len(mask_K)):
+            filled += np.intp(ones(mask_K[k]))
+        if filled != end_B[row + 1] or filled > len(byte_N):
+            return False
+        for k in range(len(mask_K)):
+            spread_out(byte_N, place, mask_K[k], byte_X, BYTES * k)
+            place += np.intp(ones(mask_K[k]))
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _gather(byte_N: Any, start_B: Any, stop_B: Any, out_N: Any) -> None:
+    place = 0
+    for row in range(len(start_B)):
+        length = stop_B[row] - start_B[row]
+        out_N[place : place + length] = byte_N[start_B[row] : stop_B[row]]
+        place += length
+
+
+@njit(cache=True, nogil=True)
+def _count(byte_N: Any, end_B: Any, lit_B: Any) -> None:
+    for row in range(len(lit_B)):
+        count, byte_X = 0, byte_N[end_B[row] : end_B[row + 1]]
+        for at in range(len(byte_X)):
+            count += int(ones(byte_X[at]))
+        lit_B[row] = count
