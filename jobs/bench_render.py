@@ -45,7 +45,7 @@ from scaleback.sources.base import Source
 from scaleback.sources.block_file import packed_bytes
 from scaleback.sources.fractaldb import FractalDB
 from scaleback.sources.one_fractal import OnePFrac
-from scaleback.sources.population import Images, Population, Stream
+from scaleback.sources.population import BATCH_BYTES, Images, Population, Stream
 
 POINTS = 100_000
 WRITTEN_ELSEWHERE = {
@@ -100,11 +100,13 @@ def one_core_ms(source: Source, images: int, repeats: int) -> float:
 
 
 def sustained_images_per_s(source: Source, seconds: float) -> float:
-    """Mean rate of one core that draws for so long."""
-    reader, done, begun = source.open(0), 0, time.perf_counter()
+    """Mean rate of one core that draws for so long, in batches of those that blocks are made of."""
+    reader, together = source.open(0), BATCH_BYTES // source.image_bytes
+    reader(np.arange(1))
+    done, begun = 0, time.perf_counter()
     while time.perf_counter() - begun < seconds:
-        reader(np.arange(done, done + 128))
-        done += 128
+        reader(np.arange(done, done + together))
+        done += together
     return done / (time.perf_counter() - begun)
 
 

@@ -32,7 +32,7 @@ LARGEST_BLOCK_BYTES = 64 << 20
 is not scattered over files. Bounds as measured for Ray Data: below about a thousand images a block the scheduler costs
 more than reading, and a lost worker repeats at most one block."""
 
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 8 << 20
 """Images are drawn and packed about so much at a time."""
 
 
