@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scaleback.recipes import Augmentation, RandAugment
-from scaleback.recipes.augment import Augmenter, affine_grid, blur, gray, normalise, pool, resample, resize, turn_hue
+from scaleback.recipes.augment import Augmenter, blur, normalise, pool, resample, resize, turn_hue
+from scaleback.recipes.pixels import affine_grid, gray
 from scaleback.torchvision_operators import declare
 
 declare()  # before torchvision
@@ -44,7 +45,7 @@ def views(spec, image_BCHW, index_B=None, *, epoch=0, seed=1, view=0, image_px=N
     index_B = np.arange(len(image_BCHW)) if index_B is None else np.asarray(index_B)
     image_px = image_BCHW.shape[-1] if image_px is None else image_px
     augment = Augmenter(spec, seed=seed, view=view, image_px=image_px, device=CPU)
-    return augment(image_BCHW, index_B, np.full(len(index_B), epoch))
+    return augment(image_BCHW / 255, index_B, np.full(len(index_B), epoch))
 
 
 # What a view depends on ---------------------------------------------------------------------------------------------
@@ -373,7 +374,7 @@ def test_hue_is_turned_as_colorsys_would(turn):
 
 def test_a_change_by_chance_is_that_of_the_whole_batch():
     spec = Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.5, gray_chance=0.5, blur_chance=0.5)
-    image = torch.randint(0, 256, (16, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(16, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     augment = Augmenter(spec, seed=0, view=0, image_px=24, device=torch.device("cpu"))
     index = np.arange(16)
     whole = augment(image, index, 0 * index)

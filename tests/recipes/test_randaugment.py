@@ -94,7 +94,7 @@ def test_an_operation_on_places_is_timm_s_but_for_a_blend_along_the_edge(name, s
 def test_each_image_of_a_batch_gets_its_own_strength(name):
     image = torch.stack([picture(), dots(), picture()]).float() / 255
     level = torch.tensor([0.2, 0.9, 0.6])
-    together = OPERATIONS[name](image, level, -level, 0.5)
+    together = OPERATIONS[name](image.clone(), level, -level, 0.5)
     alone = [OPERATIONS[name](image[[n]], level[[n]], -level[[n]], 0.5) for n in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=0)
 
@@ -156,8 +156,8 @@ def test_so_many_operations_are_drawn_for_an_image(drawn, operations):
 
 def test_operations_follow_one_another():
     image = torch.stack([dots()] * 400).float() / 255
-    once = randaugment(image, RandAugment(operations=1), seeds.key("test"), np.arange(400), fill=0.5)
-    twice = randaugment(image, RandAugment(operations=8), seeds.key("test"), np.arange(400), fill=0.5)
+    once = randaugment(image.clone(), RandAugment(operations=1), seeds.key("test"), np.arange(400), fill=0.5)
+    twice = randaugment(image.clone(), RandAugment(operations=8), seeds.key("test"), np.arange(400), fill=0.5)
     changed_once, changed_twice = ((made != image).any(3).any(2).any(1).float().mean() for made in (once, twice))
     assert 0.4 < changed_once < 0.6
     assert changed_twice > 0.98  # 1 - 0.5 ** 8

@@ -220,7 +220,8 @@ class _Assembler:
 
     def _batch(self, part: _Slice, pixels_BCHW: Tensor, label_B: Tensor) -> Batch:
         training, device = self._training, self._world.device
-        image_BCHW = pixels_BCHW.to(device, non_blocking=True).expand(-1, training.channels, -1, -1)
+        unit_BCHW = pixels_BCHW.to(device, non_blocking=True).float().div_(255)
+        image_BCHW = unit_BCHW.expand(-1, training.channels, -1, -1)
         return Batch(
             view_VBCHW=[augment(image_BCHW, part.index_B, part.epoch_B) for augment in self._augmenters],
             label_B=label_B.to(device),

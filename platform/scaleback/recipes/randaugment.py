@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from scaleback.core import seeds
 from scaleback.recipes.augmentation import RandAugment
+from scaleback.recipes.pixels import Change, affine_grid, blend_, cast, changed, gray, mean_gray
 
 # Shapes: B images, C channels, H rows, W columns. ``level`` is the magnitude over 10, in [0, 1]; ``signed`` is it or
 # its negative, half and half.
@@ -25,34 +27,40 @@ SLOTS = 5
 """Draws an operation: which, whether, two for the magnitude, sign."""
 CHANCE = 0.5
 LARGEST_MAGNITUDE = 10.0
+LEVELS = 256
+
+Operation: TypeAlias = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""Of images, ``level``, ``signed`` and ``fill``; it may write over the images."""
 
 
 def randaugment(
     image_BCHW: Tensor, spec: RandAugment, key: int, counter_B: NDArray[np.int64], *, fill: float
 ) -> Tensor:
-    """Apply ``spec.operations`` random operations to images in [0, 1]; ``fill`` is the value beyond the edges."""
+    """Apply ``spec.operations`` random operations to images in [0, 1], writing over them.
+
+    ``fill`` is the value beyond the edges.
+    """
     draw_BKS = seeds.uniform(key, counter_B, SLOTS * spec.operations).reshape(-1, spec.operations, SLOTS)
     names = list(OPERATIONS)
     for layer in range(spec.operations):
         which, chance, first, second, sign = draw_BKS[:, layer].T
         normal = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)
         level = np.clip(spec.magnitude + spec.magnitude_std * normal, 0, LARGEST_MAGNITUDE) / LARGEST_MAGNITUDE
-        signed = np.where(sign < 0.5, level, -level)
+        strength_2B = torch.from_numpy(np.stack([level, np.where(sign < 0.5, level, -level)])).float()
         chosen_B = np.where(chance < CHANCE, (which * len(names)).astype(int), -1)
-        for number in np.unique(chosen_B[chosen_B >= 0]):
-            places = np.flatnonzero(chosen_B == number)
-            at = torch.from_numpy(places).to(image_BCHW.device)
-            arguments = torch.from_numpy(np.stack([level[places], signed[places]])).to(image_BCHW)
-            done = OPERATIONS[names[number]](image_BCHW[at], arguments[0], arguments[1], fill)
-            image_BCHW = image_BCHW.index_copy(0, at, done)
+        for number in sorted(set(chosen_B.tolist()) - {-1}):
+            image_BCHW = changed(image_BCHW, chosen_B == number, strength_2B, _at(OPERATIONS[names[number]], fill))
     return image_BCHW
+
+
+def _at(operation: Operation, fill: float) -> Change:
+    return lambda image_BCHW, strength_2B: operation(image_BCHW, strength_2B[0], strength_2B[1], fill)
 
 
 def _warp(image_BCHW: Tensor, rows: list[Tensor], fill: float) -> Tensor:
     """Sample at an affine map given in coordinates of [-1, 1]; outside lies ``fill``."""
-    affine = torch.stack(rows, dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(affine, list(image_BCHW.shape), align_corners=False)
-    return F.grid_sample(image_BCHW - fill, grid, padding_mode="zeros", align_corners=False) + fill
+    grid = affine_grid(torch.stack(rows, dim=1).view(-1, 2, 3), image_BCHW.shape[-1])
+    return F.grid_sample(image_BCHW.sub_(fill), grid, padding_mode="zeros", align_corners=False).add_(fill)
 
 
 def _rotate(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
@@ -85,64 +93,72 @@ def _translate_y(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> T
 def _autocontrast(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
     low, high = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
     span = high - low
-    return torch.where(span > 0, (image - low) / span.clamp(min=1e-6), image)
+    flat = span == 0
+    return image.sub_(low.masked_fill(flat, 0)).div_(span.clamp(min=1e-6).masked_fill(flat, 1))
 
 
 def _equalize(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
-    from kornia.enhance import equalize
-
-    return equalize(image.clamp(0, 1))
+    """PIL's, on the levels 0 to 255 of each image and channel; where PIL's step is 0, nothing changes."""
+    value = image.clamp_(0, 1).mul_(255).flatten(0, 1).flatten(1)
+    level_NP = value.long()
+    count_NL = value.new_zeros(len(value), LEVELS).scatter_add_(1, level_NP, torch.ones_like(value))
+    below_NL = count_NL.cumsum(1) - count_NL
+    # All pixels but those of the highest level are spread over 255 steps.
+    step = torch.floor(below_NL.gather(1, level_NP.amax(1, keepdim=True)) / (LEVELS - 1))
+    flat = (step == 0).to(value)
+    table_NL = torch.floor((below_NL + torch.floor(step / 2)) / step.clamp(min=1)).clamp_(max=LEVELS - 1)
+    spread = (table_NL * (1 - flat)).gather(1, level_NP).addcmul_(value, flat)
+    return spread.div_(LEVELS - 1).view_as(image)
 
 
 def _invert(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
-    return 1 - image
+    return image.neg_().add_(1)
 
 
 def _posterize(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
     kept_bits = 4 - (4 * level).floor()
-    step = torch.pow(2.0, 8 - kept_bits)[:, None, None, None]
-    return torch.floor((image * 255).round() / step) * step / 255
+    step = cast(torch.pow(2.0, 8 - kept_bits))
+    return image.mul_(255).round_().div_(step).floor_().mul_(step).div_(255)
 
 
 def _solarize(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
-    threshold = (256 - (256 * level).floor())[:, None, None, None]
-    return torch.where((image * 255).round() < threshold, image, 1 - image)
+    threshold = cast(256 - (256 * level).floor())
+    return torch.where((image * 255).round_() < threshold, image, 1 - image)
 
 
 def _solarize_add(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
-    add = (110 * level).floor()[:, None, None, None] / 255
-    return torch.where((image * 255).round() < 128, (image + add).clamp(max=1), image)
+    add = cast((110 * level).floor()) / 255
+    dark = (image * 255).round_().lt_(128)
+    return image.addcmul_(dark, add).clamp_(max=1)
 
 
-def _enhance(degenerate: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor, float], Tensor]:
+def _factor(signed: Tensor) -> Tensor:
+    return (1 + 0.9 * signed).clamp(min=0.1)
+
+
+def _enhance(degenerate: Callable[[Tensor], Tensor]) -> Operation:
     """PIL's enhancers: away from (or beyond) a degenerate image by a factor of 1 + 0.9 level, either way."""
 
     def operation(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
-        factor = (1 + 0.9 * signed).clamp(min=0.1)[:, None, None, None]
-        other = degenerate(image)
-        return (other + (image - other) * factor).clamp(0, 1)
+        return blend_(image, degenerate(image), _factor(signed))
 
     return operation
 
 
-def _gray(image: Tensor) -> Tensor:
-    if image.shape[1] == 1:
-        return image
-    weight = image.new_tensor([0.299, 0.587, 0.114])[:, None, None]
-    return (image * weight).sum(1, keepdim=True)
+def _brightness(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
+    return image.mul_(cast(_factor(signed))).clamp_(0, 1)
 
 
-def _smooth(image: Tensor) -> Tensor:
-    """PIL's SMOOTH filter, which leaves the border as it is."""
-    kernel = image.new_tensor([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
-    channels = image.shape[1]
-    inner = F.conv2d(image, kernel.expand(channels, 1, 3, 3), groups=channels)
-    smooth = image.clone()
-    smooth[:, :, 1:-1, 1:-1] = inner
-    return smooth
+def _sharpness(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
+    """Enhanced against PIL's SMOOTH filter, which leaves the border as it is."""
+    inner = image[:, :, 1:-1, 1:-1]
+    rows = (image[:, :, :-2] + image[:, :, 1:-1]).add_(image[:, :, 2:])
+    smooth = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(inner, alpha=4).div_(13)
+    blend_(inner, smooth, _factor(signed))
+    return image.clamp_(0, 1)
 
 
-OPERATIONS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+OPERATIONS: dict[str, Operation] = {
     "AutoContrast": _autocontrast,
     "Equalize": _equalize,
     "Invert": _invert,
@@ -150,10 +166,10 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
     "PosterizeIncreasing": _posterize,
     "SolarizeIncreasing": _solarize,
     "SolarizeAdd": _solarize_add,
-    "ColorIncreasing": _enhance(_gray),
-    "ContrastIncreasing": _enhance(lambda image: _gray(image).mean((1, 2, 3), keepdim=True)),
-    "BrightnessIncreasing": _enhance(torch.zeros_like),
-    "SharpnessIncreasing": _enhance(_smooth),
+    "ColorIncreasing": _enhance(gray),
+    "ContrastIncreasing": _enhance(mean_gray),
+    "BrightnessIncreasing": _brightness,
+    "SharpnessIncreasing": _sharpness,
     "ShearX": _shear_x,
     "ShearY": _shear_y,
     "TranslateXRel": _translate_x,

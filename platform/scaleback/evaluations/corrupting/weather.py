@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scaleback.evaluations.corrupting.draws import Draws
 from scaleback.evaluations.corrupting.filters import bell, blur, streaked
-from scaleback.recipes.augment import gray
+from scaleback.recipes.pixels import gray
 
 # Shapes: B images, C channels, H rows, W columns, S side of a fractal.
 
