@@ -130,12 +130,12 @@ class Augmenter:
         at = torch.arange(size, device=self._device) + 0.5
         rows = (at >= top[:, None]) & (at < (top + height)[:, None])
         columns = (at >= left[:, None]) & (at < (left + width)[:, None])
-        box = rows[:, None, :, None] & columns[:, None, None, :]
+        box = rows.float()[:, None, :, None] * columns.float()[:, None, None, :]
         # Noise of a pixel: one fixed tile, read from a place of the image's own. Taken as windows of whole rows, it is
         # read in a quarter of the time that it takes by pixels.
         row, column = (draw_KB[5:7] * size).long()
         windows = self._noise[: view_BCHW.shape[1]].unfold(1, size, 1).unfold(2, size, 1)
-        return torch.where(box, windows[:, row, column].transpose(0, 1), view_BCHW)
+        return view_BCHW.mul_(1 - box).addcmul_(box, windows[:, row, column].transpose(0, 1))
 
 
 def _solarized(image_BCHW: Tensor, draw_KB: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def _equalize(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tens
     count_NL = value.new_zeros(len(value), LEVELS).scatter_add_(1, level_NP, torch.ones_like(value))
     below_NL = count_NL.cumsum(1) - count_NL
     # All pixels but those of the highest level are spread over 255 steps.
-    step = torch.floor(below_NL.gather(1, level_NP.amax(1, keepdim=True)) / (LEVELS - 1))
+    step = torch.floor(below_NL.gather(1, value.amax(1, keepdim=True).long()) / (LEVELS - 1))
     flat = (step == 0).to(value)
     table_NL = torch.floor((below_NL + torch.floor(step / 2)) / step.clamp(min=1)).clamp_(max=LEVELS - 1)
     spread = (table_NL * (1 - flat)).gather(1, level_NP).addcmul_(value, flat)
@@ -123,7 +123,8 @@ def _posterize(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Ten
 
 def _solarize(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
     threshold = cast(256 - (256 * level).floor())
-    return torch.where((image * 255).round_() < threshold, image, 1 - image)
+    inverted = (image * 255).round_().ge_(threshold)
+    return inverted.sub_(image).abs_()  # 1 - image or image: on a CPU a tenth to a third of the time of a ``where``
 
 
 def _solarize_add(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
