@@ -79,6 +79,14 @@ def test_the_same_draw_is_made_twice():
     assert torch.equal(views(EVERYTHING, pictures(12)), views(EVERYTHING, pictures(12)))
 
 
+@pytest.mark.parametrize("image_px", [12, 24])
+def test_the_images_stay_as_they_are(image_px):
+    unit, index = pictures(8) / 255, np.arange(8)
+    before = unit.clone()
+    Augmenter(EVERYTHING, seed=0, view=0, image_px=image_px, device=CPU)(unit, index, 0 * index)
+    assert torch.equal(unit, before)
+
+
 # Resampling ---------------------------------------------------------------------------------------------------------
 
 

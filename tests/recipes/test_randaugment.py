@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from kornia.enhance import equalize
 from PIL import Image
 
 from scaleback.core import seeds
@@ -97,6 +98,16 @@ def test_each_image_of_a_batch_gets_its_own_strength(name):
     together = OPERATIONS[name](image.clone(), level, -level, 0.5)
     alone = [OPERATIONS[name](image[[n]], level[[n]], -level[[n]], 0.5) for n in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_equalize_is_kornia_s(channels):
+    noise = torch.rand(4, channels, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    noise[1] = (noise[1] * 10).floor() / 255  # ten levels
+    noise[2] = 0.3  # one level: its pixels are all that there are
+    noise[3] = (noise[3] > 0.5).float()
+    for image in (noise, noise[:, :, :8, :8]):  # of 64 pixels none is moved: they are fewer than the levels
+        assert torch.equal(OPERATIONS["Equalize"](image.clone(), torch.zeros(4), torch.zeros(4), 0.5), equalize(image))
 
 
 @pytest.fixture

@@ -209,7 +209,8 @@ class _Assembler:
 
     def _pick(self, part: _Slice) -> tuple[_Slice, Tensor, Tensor]:
         index = torch.from_numpy(part.index_B)
-        return part, self._pixels_NCHW[index.to(self._pixels_NCHW.device)], self._label_N[index]
+        pixels_BCHW = self._pixels_NCHW.index_select(0, index.to(self._pixels_NCHW.device))
+        return part, pixels_BCHW, self._label_N[index]
 
     def _draw(self, images: Stream, part: _Slice) -> tuple[_Slice, Tensor, Tensor]:
         samples = images.draw(part.index_B, part.epoch_B)
