@@ -42,7 +42,7 @@ class Augmenter:
         self._noise = _noise_tile(self._keys["erase"], 2 * image_px).to(device) if spec.erase_chance else None
 
     def __call__(self, image_BCHW: Tensor, index_B: NDArray[np.int64], epoch_B: NDArray[np.int64]) -> Tensor:
-        """Images in [0, 1] (B, C, S, S) to normalised views (B, C, image_px, image_px); float32, the images stay."""
+        """Images (B, C, S, S) in [0, 1], which are left alone, to normalised views (B, C, image_px, image_px)."""
         spec, counter_B = self._spec, seeds.counter(epoch_B, index_B)
         view = resample(image_BCHW, self._affine(counter_B), self._size, self._supersampling(image_BCHW))
         if spec.randaugment is not None:
@@ -194,7 +194,7 @@ def normalise(image_BCHW: Tensor, mean: float, std: float) -> Tensor:
 
 
 def turn_hue(image_BCHW: Tensor, turn_B: Tensor) -> Tensor:
-    """Colours of [0, 1] with another hue, in HSV; ``turn_B`` in turns of the circle."""
+    """Colours of [0, 1] with another hue, in HSV; ``turn_B`` in turns of the circle (Smith, 1978)."""
     red, green, blue = image_BCHW.unbind(1)
     most, least = image_BCHW.amax(1), image_BCHW.amin(1)
     chroma = most - least

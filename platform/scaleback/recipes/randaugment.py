@@ -112,7 +112,7 @@ def _equalize(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tens
 
 
 def _invert(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
-    return image.neg_().add_(1)
+    return 1 - image
 
 
 def _posterize(image: Tensor, level: Tensor, signed: Tensor, fill: float) -> Tensor:
