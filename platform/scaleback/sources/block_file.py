@@ -4,8 +4,8 @@ Pixels of bytes are one binary value a row, with zstd. Pictures of bits are most
 are not zero (``image``), and a bit for every byte that says whether it is; as these bits are mostly nothing too, they
 are held in the same way (``mask``, ``outer_mask``). Nothing else is compressed: lz4 takes nothing off what random masks
 leave, and a sixth off what full ones do. Measured by ``jobs/bench_render.py`` on 1p-frac at 512 px, where drawing takes
-0.13 ms: 9 KB and 0.017 ms an image for the whole file. For the pixels alone lz4 on bits takes 12 KB and 0.04 ms, zstd
-on bits 9 KB and 0.05 ms, zstd on bytes 14 KB and 0.2 ms, PNG 21 KB and 2 ms.
+0.13 ms and ends with the pixels squeezed: 9 KB and 0.003 ms an image for the whole file. For the pixels alone lz4 on
+bits takes 12 KB and 0.04 ms, zstd on bits 9 KB and 0.05 ms, zstd on bytes 14 KB and 0.2 ms, PNG 21 KB and 2 ms.
 
 Arrow's format writes columns as they lie in memory, and reads them where they lie. Parquet copies them twice on the
 way, which takes as long as all the rest of packing.
