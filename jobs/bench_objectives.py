@@ -4,9 +4,10 @@
 
 Each method trains a ViT-Tiny on images of 32 px in patches of 4 and of 224 px in patches of 16, by the objective and
 the augmentation of its paper (crops scaled to the model's size). Steps of the training loop and of the bare loop take
-turns for some seconds: forward, backward, optimizer, upkeep, on a batch that lies ready. A turn's ratio is the bare
-loop's time over the training loop's; ``<method>_share_of_bare_loop`` is made of the medians of turns with and without
-a row of the curve, weighted as in a run of 1,000 steps, at 32 px, ``..._224`` the same at 224 px.
+turns for some seconds: forward, backward, clipping where the recipe clips, optimizer, upkeep, on a batch that lies
+ready. A turn's ratio is the bare loop's time over the training loop's; ``<method>_share_of_bare_loop`` is made of the
+medians of turns with and without a row of the curve, weighted as in a run of 1,000 steps, at 32 px, ``..._224`` the
+same at 224 px.
 ``augmentation_share_of_step`` is the time in which a batch is picked and augmented over that of a step, the largest of
 all methods. Memory is the peak of a process of its own. ``online_knn_share_of_step`` is what a running kNN accuracy of
 2,048 features adds to a step of ``classify``. ``ddp2_share_of_torchrun`` is the rate of two workers of Ray Train, once
@@ -52,6 +53,7 @@ from scaleback.pretrain.spec import views_of
 from scaleback.pretrain.state import TrainState
 from scaleback.pretrain.world import World
 from scaleback.recipes import PRETRAIN_RECIPES, Augmentation
+from scaleback.recipes.recipe import Recipe
 from scaleback.sources.population import Images
 from scaleback.study.run import Run
 
@@ -75,7 +77,7 @@ RUN_STEPS, WARM_UP = 300, 2
 """Steps of the run whose first ones are measured, so that a row of the curve ends each third; steps not counted."""
 ROW_SHARE = 0.1
 """Steps with a row of all steps, in a run of 1,000."""
-LEAST_TURNS, TURNS_S, QUICK_TURNS = 6, 8.0, 3
+LEAST_TURNS, TURNS_S, QUICK_TURNS = 6, 12.0, 3
 """At least so many turns, for so many seconds."""
 MEMBER = "--torchrun-member"
 
@@ -167,7 +169,7 @@ class Turns:
 
     def _bare_step(self) -> None:
         assert self._batch is not None, "the loop has just used one"
-        bare_step(self._bare, self._bare, self._optimizer, replace(self._batch, watched=False))
+        bare_step(self._bare, self._bare, self._optimizer, replace(self._batch, watched=False), self._training.recipe)
 
     def typical(self, value_T: list[float]) -> float:
         """Of one value a turn: the medians of steps with and without a row, in the proportion of a real run."""
@@ -178,10 +180,16 @@ class Turns:
         return ROW_SHARE * with_row + (1 - ROW_SHARE) * without
 
 
-def bare_step(model: torch.nn.Module, learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
-    """What every loop does."""
+def bare_step(
+    model: torch.nn.Module, learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch, recipe: Recipe
+) -> None:
+    """What every loop of this recipe does; gradients are clipped by torch's own function, where they are at all."""
     model(batch).total.backward()
     learner.before_step(batch.progress)
+    if recipe.clip_norm is not None:
+        parameters = [parameter for parameter in learner.parameters() if parameter.grad is not None]
+        for clipped in [[parameter] for parameter in parameters] if recipe.clip_each else [parameters]:
+            torch.nn.utils.clip_grad_norm_(clipped, recipe.clip_norm)
     optimizer.step()
     optimizer.zero_grad()
     learner.after_step(batch.progress)
@@ -320,7 +328,7 @@ def torchrun_member() -> None:
     for step in range(GROUP_WARM_UP + GROUP_STEPS // 2):
         if step == GROUP_WARM_UP:
             begun = time.perf_counter()
-        bare_step(model, learner, optimizer, batch)
+        bare_step(model, learner, optimizer, batch, training.recipe)
     if world.first:
         print(json.dumps(GROUP_BATCH * (GROUP_STEPS // 2) / (time.perf_counter() - begun)), flush=True)
     dist.destroy_process_group()
