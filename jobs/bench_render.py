@@ -17,9 +17,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -168,45 +168,29 @@ def encodings(size: int, images: int) -> dict[str, float]:
     return found
 
 
-class Cluster:
-    """A local cluster of so many cores, with workers that have drawn, and a store that it draws into."""
-
-    def __init__(self, source: Source, cpus: int) -> None:
-        self._source, self._cpus = source, cpus
-        self._jobs = 0
-
-    def __enter__(self) -> "Cluster":
-        with ExitStack() as stack:
-            self._store = Store(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-render-")))
-            stack.enter_context(runtime.cluster(Placement(cpus=self._cpus, dashboard=False)))
-            seeds_of_few = range(100, 100 + 4 * self._cpus)
-            assert not render(self._store, [(Population.of(self._source, seed), 1) for seed in seeds_of_few])
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *failure: Any) -> None:
-        self._stack.close()
-
-    def images_per_s(self, images: int) -> float:
-        """Rate of a render job."""
-        population = Population.of(self._source, self._jobs)
-        self._jobs += 1
-        begun = time.perf_counter()
-        assert not render(self._store, [(population, images)])
-        return population.blocks(images)[-1].stop / (time.perf_counter() - begun)
-
-    def busy_images_per_s(self, seconds: float) -> float:
-        """Rate of all cores that draw into memory at the same time."""
-        import ray
-
-        draw = ray.remote(sustained_images_per_s)
-        return sum(ray.get([draw.remote(self._source, seconds) for _ in range(self._cpus)]))
+@contextmanager
+def cluster(source: Source, cpus: int) -> Iterator[Store]:
+    """A local cluster of so many cores, with workers that have drawn, and a store for what it draws."""
+    with tempfile.TemporaryDirectory(prefix="bench-render-") as folder:
+        store = Store(folder)
+        with runtime.cluster(Placement(cpus=cpus, dashboard=False)):
+            assert not render(store, [(Population.of(source, seed), 1) for seed in range(100, 100 + 4 * cpus)])
+            yield store
 
 
-def ray_data_images_per_s(source: Source, images: int, cpus: int) -> float:
-    """Rate of a render job on a cluster of ``cpus`` cores."""
-    with Cluster(source, cpus) as cluster:
-        return cluster.images_per_s(images)
+def job_images_per_s(store: Store, population: Population, images: int) -> float:
+    """Rate of a render job."""
+    begun = time.perf_counter()
+    assert not render(store, [(population, images)])
+    return population.blocks(images)[-1].stop / (time.perf_counter() - begun)
+
+
+def busy_images_per_s(source: Source, seconds: float, cpus: int) -> float:
+    """Rate of all cores of the cluster that draw into memory at the same time."""
+    import ray
+
+    draw = ray.remote(sustained_images_per_s)
+    return sum(ray.get([draw.remote(source, seconds) for _ in range(cpus)]))
 
 
 def ray_data(source: Source, images: int, cpus: int, *, rounds: int, seconds: float) -> dict[str, float]:
@@ -216,12 +200,12 @@ def ray_data(source: Source, images: int, cpus: int, *, rounds: int, seconds: fl
     """
     names = ("one_core", "busy_cores", "ray_data", "share", "share_of_busy")
     found: dict[str, list[float]] = {name: [] for name in names}
-    with Cluster(source, cpus) as cluster:
-        cluster.busy_images_per_s(0.1)  # starts and compiles
-        for _ in range(rounds):
-            one, busy = sustained_images_per_s(source, seconds), cluster.busy_images_per_s(seconds)
-            rate = cluster.images_per_s(images)
-            busy = (busy + cluster.busy_images_per_s(seconds)) / 2
+    with cluster(source, cpus) as store:
+        busy_images_per_s(source, 0.1, cpus)  # starts and compiles
+        for seed in range(rounds):
+            one, busy = sustained_images_per_s(source, seconds), busy_images_per_s(source, seconds, cpus)
+            rate = job_images_per_s(store, Population.of(source, seed), images)
+            busy = (busy + busy_images_per_s(source, seconds, cpus)) / 2
             one = (one + sustained_images_per_s(source, seconds)) / 2
             for name, value in zip(names, (one, busy, rate, rate / (cpus * one), rate / busy), strict=True):
                 found[name].append(value)
@@ -283,9 +267,10 @@ def measure(quick: bool) -> dict[str, float]:
         found[f"ray_data_share_{size}"] = rates["share"]
         found[f"ray_data_share_of_busy_{size}"] = rates["share_of_busy"]
         if size == 224 and cpus > 1 and not quick:
-            found["ray_data_speedup_2_workers"] = (
-                ray_data_images_per_s(source, images, 2) / ray_data_images_per_s(source, images // 2, 1)
-            )  # fmt: skip
+            with cluster(source, 1) as store:
+                alone = job_images_per_s(store, Population.of(source, 0), images // 2)
+            with cluster(source, 2) as store:
+                found["ray_data_speedup_2_workers"] = job_images_per_s(store, Population.of(source, 0), images) / alone
     return found
 
 

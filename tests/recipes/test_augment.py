@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scaleback.recipes import Augmentation, RandAugment
-from scaleback.recipes.augment import Augmenter, blur, normalise, pool, resample, resize, turn_hue
+from scaleback.recipes.augment import Augmenter, blur, normalise_, pool, resample, resize, turn_hue
 from scaleback.recipes.pixels import affine_grid, gray
 from scaleback.torchvision_operators import declare
 
@@ -348,7 +348,7 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation():
     image = pictures(2)
     made = views(Augmentation(**SQUARE, mean=0.4, std=0.2), image)
     torch.testing.assert_close(made, (image / 255 - 0.4) / 0.2, atol=1e-4, rtol=0)
-    assert normalise(torch.tensor([0.0, 0.5, 1.0]), 0.5, 0.25).tolist() == [-2, 0, 2]
+    assert normalise_(torch.tensor([0.0, 0.5, 1.0]), 0.5, 0.25).tolist() == [-2, 0, 2]
 
 
 @pytest.mark.parametrize("size", [24, 9, 31])

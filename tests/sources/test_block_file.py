@@ -115,6 +115,9 @@ def test_batches_are_read_as_far_as_there_is_room():
 def test_what_is_no_such_file_is_refused():
     samples = of_bits(np.ones((1, 2, 2), np.uint8), 16, np.zeros(1, np.int64))
     data = packed(samples)
-    for wrong in (b"", b"PAR1", data[: len(data) // 2]):
+    other = io.BytesIO()
+    with pa.ipc.new_file(other, pa.schema({"x": pa.int64()})) as writer:
+        writer.write_batch(pa.record_batch({"x": pa.array([1])}))
+    for wrong in (b"", b"PAR1", data[: len(data) // 2], other.getvalue()):
         with pytest.raises(IntegrityError, match=r"^is not a file of images \([^\n]*\)$"):
             unpacked(wrong, (2, 16, 1), 1)

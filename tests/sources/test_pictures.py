@@ -59,9 +59,12 @@ def test_some_of_them(image, data):
 
 def test_bytes_that_are_full_and_bytes_that_are_nothing():
     for value in (0, 1, 255):
-        byte = np.full((3, 128), value, np.uint8)
-        assert (spread(*squeezed(byte)) == byte).all()
-        assert len(squeezed(byte)[0]) == (byte.size if value else 0)
+        for length in (1, 63, 64, 65, 128):
+            byte = np.full((3, length), value, np.uint8)
+            found = spread(*squeezed(byte))
+            assert (found[:, :length] == byte).all()
+            assert not found[:, length:].any()
+            assert len(squeezed(byte)[0]) == (byte.size if value else 0)
 
 
 @pytest.mark.parametrize("wrong", ["fewer bytes", "more bytes", "another mask", "other ends", "no ends"])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scaleback.evaluations.base import Task
 from scaleback.pretrain.loop import fit_channels
-from scaleback.recipes.augment import normalise, resize
+from scaleback.recipes.augment import normalise_, resize
 from scaleback.sources.population import Images
 
 # Shapes: B images of a batch, N images of a split, C channels, H rows, W columns, D width.
@@ -37,7 +37,7 @@ def batches(
         view = resize(fit_channels(pixels_BCHW, task.channels).to(device), task.image_px)
         label_B = torch.from_numpy(images.label_N[part]).to(device)
         view = changed(view, np.arange(start, start + len(view)))
-        yield normalise(view.expand(-1, task.channels, -1, -1), mean, std), label_B
+        yield normalise_(view, mean, std).expand(-1, task.channels, -1, -1), label_B
 
 
 def features(task: Task, images: Images, mean: float, std: float) -> Tensor:

@@ -49,7 +49,7 @@ class Augmenter:
             view = randaugment(view, spec.randaugment, self._keys["randaugment"], counter_B, fill=spec.mean)
         if any(spec.jitter) or spec.gray_chance or spec.blur_chance or spec.solarize_chance:
             view = self._colour(view, self._draw("colour", counter_B, COLOUR_SLOTS))
-        view = view.sub_(spec.mean).div_(spec.std)
+        view = normalise_(view, spec.mean, spec.std)
         return self._erase(view, self._draw("erase", counter_B, ERASE_SLOTS)) if self._noise is not None else view
 
     def _draw(self, purpose: str, counter_B: NDArray[np.int64], slots: int) -> Tensor:
@@ -188,9 +188,9 @@ def resize(image_BCHW: Tensor, size: int) -> Tensor:
     return F.interpolate(image, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
-def normalise(image_BCHW: Tensor, mean: float, std: float) -> Tensor:
-    """From [0, 1] to the range the model sees."""
-    return (image_BCHW - mean).div_(std)
+def normalise_(image_BCHW: Tensor, mean: float, std: float) -> Tensor:
+    """From [0, 1] to the range the model sees, written over the images."""
+    return image_BCHW.sub_(mean).div_(std)
 
 
 def turn_hue(image_BCHW: Tensor, turn_B: Tensor) -> Tensor:

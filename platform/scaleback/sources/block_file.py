@@ -60,19 +60,13 @@ def _rows(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> pa.Recor
     from scaleback.sources.kernels.squeeze import squeezed
 
     pictures = samples.pictures
-    byte_N, end_B, outer_BX = squeezed(_in_vectors(pictures.mask_BX))
+    byte_N, end_B, outer_BX = squeezed(pictures.mask_BX)
     columns |= {
         "image": _pieces(pictures.byte_N, pictures.end_B),
         "mask": _pieces(byte_N, end_B),
         "outer_mask": _column(outer_BX),
     }
     return pa.record_batch(columns, metadata={LEVEL: str(samples.level)})
-
-
-def _in_vectors(mask_BX: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Masks with zeros after them, so that there are whole vectors."""
-    short = -mask_BX.shape[1] % 64
-    return np.pad(mask_BX, ((0, 0), (0, short))) if short else mask_BX
 
 
 def packed_bytes(index_B: NDArray[np.int64], samples: Samples | BitSamples) -> int:
@@ -118,7 +112,7 @@ def unpack(data: bytes, image_BHWC: NDArray[np.uint8], label_B: NDArray[np.int64
                 _put_images(rows, image_BHWC[here])
                 label_B[here] = _labels(rows["label"])[: here.stop - start]
                 start = here.stop
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, KeyError, ValueError) as error:
         raise IntegrityError(f"is not a file of images ({error})") from error
 
 
@@ -131,11 +125,10 @@ def _put_images(rows: pa.RecordBatch, image_BHWC: NDArray[np.uint8]) -> None:
         return
     from scaleback.sources.kernels.squeeze import spread
 
-    here = slice(0, count)
     mask_BX = spread(*_bytes_of(rows["mask"]), _binary(rows["outer_mask"]))[:, : mask_bytes(height, width)]
     byte_N, end_B = _bytes_of(rows["image"])
-    all_of_them = Pictures(height=height, width=width, byte_N=byte_N, end_B=end_B, mask_BX=mask_BX)
-    all_of_them[here].put(image_BHWC, int(level))
+    pictures = Pictures(height=height, width=width, byte_N=byte_N, end_B=end_B, mask_BX=mask_BX)
+    pictures[:count].put(image_BHWC, int(level))
 
 
 def _labels(column: pa.Array) -> NDArray[np.int64]:

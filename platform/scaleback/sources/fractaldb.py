@@ -183,10 +183,15 @@ class CategoryReader:
         from scaleback.sources.kernels import chaos, chaos_fast
 
         self._spec, self._seed = spec, seed
-        kind: dict[str, Any] = {"size_px": SEARCH_PX, "points": SEARCH_POINTS, "pad_px": SEARCH_PAD_PX}
-        self._exact, self._fill = chaos.point_canvas(**kind), chaos.point_fill
-        self._rough = chaos_fast.FastCanvas(stamp="point", **kind)
-        kind = {"size_px": spec.size_px, "points": spec.points, "pad_px": spec.pad_px, "stamp": _stamp(spec)}
+        search: dict[str, Any] = {"size_px": SEARCH_PX, "points": SEARCH_POINTS, "pad_px": SEARCH_PAD_PX}
+        self._exact, self._fill = chaos.point_canvas(**search), chaos.point_fill
+        self._rough = chaos_fast.FastCanvas(stamp="point", **search)
+        kind: dict[str, Any] = {
+            "size_px": spec.size_px,
+            "points": spec.points,
+            "pad_px": spec.pad_px,
+            "stamp": _stamp(spec),
+        }
         colour = spec.draw.endswith("colour")
         self._canvas = chaos.Canvas(**kind, colour=True) if colour else chaos_fast.open_canvas(spec.renderer, **kind)
         self._texture = Spectrum(size_px=spec.size_px, channels=1) if _stamp(spec) == "fill" else None

@@ -140,8 +140,8 @@ class OnePFracReader:
         for attempt in range(REDRAWS):
             system_BM6[left] = self._perturbed(indices_B[left], np.full(len(left), attempt))
             drawn = self._draw(system_BM6[left], indices_B[left])
-            accepted = drawn.fills > spec.min_fill
-            pictures = drawn if pictures is None else pictures.replaced(left, drawn)
+            accepted = self._canvas.fills(drawn) > spec.min_fill
+            pictures = drawn if pictures is None else self._canvas.replaced(pictures, left, drawn)
             redraws_B[left[accepted]] = attempt
             left = left[~accepted]
             if not len(left):
@@ -160,7 +160,7 @@ class OnePFracReader:
             sigma = min(float(rng.uniform(spec.sigma - 0.1, spec.sigma + 0.1)), 3.0 * spec.maps)
             system = ifs.sigma_system(rng, maps=spec.maps, sigma=max(sigma, 1e-6))
             drawn = self._canvas.draw_batch([system], [ifs.probabilities(system)], self._mask_key, [0])
-            if drawn.fills[0] > least:
+            if self._canvas.fills(drawn)[0] > least:
                 return system, sigma, attempt
         raise RenderError(
             f"1p-frac: none of {BASE_REDRAWS} bases drawn from seed {self._seed} fills more than {least} of the image"

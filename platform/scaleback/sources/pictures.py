@@ -24,7 +24,7 @@ def row_bytes(width: int) -> int:
 
 
 def mask_bytes(height: int, width: int) -> int:
-    """Bytes of a picture's mask, a bit for every byte of 64 together."""
+    """Bytes of a picture's mask: a bit for every byte of it, in whole words."""
     return 8 * -(-height * row_bytes(width) // 64)
 
 
@@ -47,10 +47,9 @@ class Pictures:
         from scaleback.sources.kernels.squeeze import squeezed
 
         count, height, given = bits_BHX.shape
-        padded_BX = np.zeros((count, 8 * mask_bytes(height, width)), np.uint8)
-        rows_BHX = padded_BX[:, : height * row_bytes(width)].reshape(count, height, row_bytes(width))
+        rows_BHX = np.zeros((count, height, row_bytes(width)), np.uint8)
         rows_BHX[:, :, :given] = bits_BHX
-        byte_N, end_B, mask_BX = squeezed(padded_BX)
+        byte_N, end_B, mask_BX = squeezed(rows_BHX.reshape(count, -1))
         return cls(height=height, width=width, byte_N=byte_N, end_B=end_B, mask_BX=mask_BX)
 
     def __len__(self) -> int:

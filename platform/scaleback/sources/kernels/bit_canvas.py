@@ -43,7 +43,7 @@ class BitCanvas(ABC):
         self.bits_LX = np.empty((LANES, self.words), np.uint64)
         self._noise = np.full(2 * -(-self.words // 2), ~np.uint64(0))
         self._forced = np.empty(2 * ((64 * self.words // FORCED + 3) // 4), np.uint64)
-        self._finished = np.zeros(mask_bytes(size_px, size_px), np.uint64)
+        self._finished = np.zeros(mask_bytes(size_px, size_px), np.uint64)  # a bit of the mask is a byte of the picture
         self._squeezed = np.empty(0, np.uint8)
 
     @abstractmethod
@@ -68,7 +68,7 @@ class BitCanvas(ABC):
 
     def sink(self, images: int) -> Sink:
         """Where the pictures of a batch go; it is good until the next batch."""
-        needed = (images * len(self._finished) + 1) * BYTES  # a vector more: it is written before it is counted
+        needed = images * self._finished.nbytes + BYTES  # a vector more: it is written before it is counted
         if needed > len(self._squeezed):
             self._squeezed = np.empty(needed, np.uint8)
         return Sink(self._squeezed, images, self.size)

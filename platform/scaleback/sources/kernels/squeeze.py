@@ -14,15 +14,14 @@ from scaleback.sources.kernels.simd import BYTES, ones, spread_out, squeeze
 
 
 def squeezed(byte_BX: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.uint8]]:
-    """What is not zero.
-
-    Args:
-        byte_BX: contiguous, in whole vectors of 64.
+    """What is not zero of contiguous rows.
 
     Returns:
         the bytes that are not zero, of one row after the other; (B + 1,) where each row's begin, and the last one's
-        end; which they are, (B, X / 8), a bit each, least bit first.
+        end; which they are, a bit each, least bit first, as if rows went on with zeros to whole vectors of 64.
     """
+    if short := -byte_BX.shape[1] % BYTES:
+        byte_BX = np.pad(byte_BX, ((0, 0), (0, short)))
     byte_N = np.empty(byte_BX.size + BYTES, np.uint8)  # so many are written before they are counted
     end_B = np.zeros(len(byte_BX) + 1, np.int32)
     mask_BK = np.empty((len(byte_BX), byte_BX.shape[1] // BYTES), np.uint64)
@@ -31,7 +30,7 @@ def squeezed(byte_BX: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.
 
 
 def spread(byte_N: NDArray[np.uint8], end_B: NDArray[np.int32], mask_BX: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(B, X) the reverse of ``squeezed``.
+    """(B, X) the reverse of ``squeezed``, in whole vectors.
 
     Raises:
         ValueError: the masks say that there are other bytes than are there.
