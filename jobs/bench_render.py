@@ -48,6 +48,8 @@ from scaleback.sources.one_fractal import OnePFrac
 from scaleback.sources.population import BATCH_BYTES, Images, Population, Stream
 
 POINTS = 100_000
+ROUNDS = 7
+"""Render jobs whose shares are told by their median."""
 WRITTEN_ELSEWHERE = {
     "authors' Python": 2_563.0,
     "best public numba renderer": 6.8,
@@ -261,7 +263,7 @@ def measure(quick: bool) -> dict[str, float]:
     found["stream_step_share"] = stream_step_share(2 if quick else 6, 1 if quick else 6, cpus)
     for size in (224, 512):
         source, images = one_fractal(size), 2 ** (13 if quick else 17)
-        rates = ray_data(source, images, cpus, rounds=1 if quick else 3, seconds=0.5 if quick else 3.0)
+        rates = ray_data(source, images, cpus, rounds=1 if quick else ROUNDS, seconds=0.5 if quick else 3.0)
         for name in ("one_core", "busy_cores", "ray_data"):
             found[f"{name}_{size}_images_per_s"] = rates[name]
         found[f"ray_data_share_{size}"] = rates["share"]

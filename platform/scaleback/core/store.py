@@ -306,14 +306,22 @@ class Writing:
 @contextlib.contextmanager
 def _temporary(path: str) -> Iterator[IO[bytes]]:
     """A new file beside ``path`` that is gone at the end, whatever happens."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     name = f"{path}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
     try:
-        with open(name, "wb") as file:
+        with _opened(name) as file:
             yield file
     finally:
         with contextlib.suppress(OSError):
             os.unlink(name)
+
+
+def _opened(path: str) -> IO[bytes]:
+    """For writing; its folder is made if there is none, which is asked for last since there mostly is."""
+    try:
+        return open(path, "wb")
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "wb")
 
 
 def _sync(file: IO[bytes]) -> None:
