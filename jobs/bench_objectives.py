@@ -12,7 +12,8 @@ same at 224 px.
 all methods. Memory is the peak of a process of its own. ``online_knn_share_of_step`` is what a running kNN accuracy of
 2,048 features adds to a step of ``classify``. ``ddp2_share_of_torchrun`` is the rate of two workers of Ray Train, once
 they are warm, over that of a bare loop of DistributedDataParallel in two processes of torchrun, a core each, which
-runs before and after them: the median of several groups.
+runs before and after them: the median of several groups. ``..._beside_ray`` is the same over torchrun beside a Ray that
+is up and does nothing: its dozen processes wake a hundred times a second each, which two cores feel.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import harmonic_mean, median
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -249,8 +250,17 @@ GROUP_ROUNDS, GROUP_RUN_STEPS, GROUP_STEPS, GROUP_WARM_UP = 3, 1_000, 60, 10
 STAMPS = "stamps.json"
 
 
-def group_images_per_s() -> float:
-    """Rate of a pre-training by two workers of Ray Train, by the times at which rows of its curve end."""
+class GroupRates(NamedTuple):
+    """Images a second of two processes."""
+
+    ours: float
+    """Of Ray Train."""
+    beside_ray: float
+    """Of torchrun where Ray is up and does nothing, before and after."""
+
+
+def group_rates() -> GroupRates:
+    """Rates of a pre-training by two workers of Ray Train, by the times at which rows of its curve end."""
     run = Run.parse(
         {
             "source": {"kind": "point-cloud", "size_px": 32},
@@ -276,10 +286,12 @@ def group_images_per_s() -> float:
             for block in missing_blocks(store, population, images):
                 render_block(store, population, block)
         with runtime.cluster(placement), mock.patch.object(group, "_member", stamped_member(f"{folder}/{STAMPS}")):
+            before = torchrun_images_per_s()
             group.train_in_group(run.pretrain, store, placement)
+            beside_ray = harmonic_mean([before, torchrun_images_per_s()])
         stamps = json.loads(Path(folder, STAMPS).read_text())
     (first_images, first_s), (last_images, last_s) = stamps[0], stamps[-1]
-    return float((last_images - first_images) / (last_s - first_s))
+    return GroupRates(float((last_images - first_images) / (last_s - first_s)), beside_ray)
 
 
 def stamped_member(path: str) -> Callable[[dict[str, Any]], None]:
@@ -337,16 +349,19 @@ def torchrun_member() -> None:
 
 
 def group_figures() -> dict[str, float]:
-    """Rates of two workers, and the share of groups, each over torchrun before and after it."""
-    torchrun, ours, share = [torchrun_images_per_s()], [], []
+    """Rates of two processes, and the shares of groups, each over torchrun before and after it."""
+    alone, groups, share, share_beside_ray = [torchrun_images_per_s()], [], [], []
     for _ in range(GROUP_ROUNDS):
-        ours.append(group_images_per_s())
-        torchrun.append(torchrun_images_per_s())
-        share.append(ours[-1] / harmonic_mean(torchrun[-2:]))
+        groups.append(group_rates())
+        alone.append(torchrun_images_per_s())
+        share.append(groups[-1].ours / harmonic_mean(alone[-2:]))
+        share_beside_ray.append(groups[-1].ours / groups[-1].beside_ray)
     return {
-        "ddp2_images_per_s": median(ours),
-        "torchrun2_images_per_s": median(torchrun),
+        "ddp2_images_per_s": median(rates.ours for rates in groups),
+        "torchrun2_images_per_s": median(alone),
+        "torchrun2_beside_ray_images_per_s": median(rates.beside_ray for rates in groups),
         "ddp2_share_of_torchrun": median(share),
+        "ddp2_share_of_torchrun_beside_ray": median(share_beside_ray),
     }
 
 
