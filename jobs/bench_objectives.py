@@ -31,7 +31,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import harmonic_mean, median
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,9 +77,8 @@ RUN_STEPS, WARM_UP = 300, 2
 """Steps of the run whose first ones are measured, so that a row of the curve ends each third; steps not counted."""
 ROW_SHARE = 0.1
 """Steps with a row of all steps, in a run of 1,000."""
-LEAST_TURNS, QUICK_TURNS = 6, 3
-TURNS_S = {32: 12.0, 224: 36.0}
-"""At least so many turns, for so many seconds: half a minute holds a dozen of the slowest method."""
+LEAST_TURNS, QUICK_TURNS, TURNS_S = 6, 3, {32: 12.0, 224: 36.0}
+"""At least so many turns, for so many seconds by size: the slowest method takes five for one turn at 224 px."""
 MEMBER = "--torchrun-member"
 
 
@@ -246,21 +245,12 @@ def apart(method: str, size: int, batch: int, quick: bool) -> dict[str, float]:
 
 GROUP_BATCH = 32
 GROUP_ROUNDS, GROUP_RUN_STEPS, GROUP_STEPS, GROUP_WARM_UP = 3, 1_000, 60, 10
-"""A row of the curve ends each tenth step of such a run; of its first ones, those after the warm-up are timed."""
+"""Groups; a row of the curve ends each tenth step of such a run, whose first ones after the warm-up are timed."""
 STAMPS = "stamps.json"
 
 
-class GroupRates(NamedTuple):
-    """Images a second of two processes."""
-
-    ours: float
-    """Of Ray Train."""
-    beside_ray: float
-    """Of torchrun where Ray is up and does nothing, before and after."""
-
-
-def group_rates() -> GroupRates:
-    """Rates of a pre-training by two workers of Ray Train, by the times at which rows of its curve end."""
+def group_rates() -> tuple[float, float]:
+    """Images a second of two workers of Ray Train, by the times at which rows end; of torchrun beside an idle Ray."""
     run = Run.parse(
         {
             "source": {"kind": "point-cloud", "size_px": 32},
@@ -291,7 +281,7 @@ def group_rates() -> GroupRates:
             beside_ray = harmonic_mean([before, torchrun_images_per_s()])
         stamps = json.loads(Path(folder, STAMPS).read_text())
     (first_images, first_s), (last_images, last_s) = stamps[0], stamps[-1]
-    return GroupRates(float((last_images - first_images) / (last_s - first_s)), beside_ray)
+    return float((last_images - first_images) / (last_s - first_s)), beside_ray
 
 
 def stamped_member(path: str) -> Callable[[dict[str, Any]], None]:
@@ -350,18 +340,18 @@ def torchrun_member() -> None:
 
 def group_figures() -> dict[str, float]:
     """Rates of two processes, and the shares of groups, each over torchrun before and after it."""
-    alone, groups, share, share_beside_ray = [torchrun_images_per_s()], [], [], []
+    alone, groups = [torchrun_images_per_s()], []
     for _ in range(GROUP_ROUNDS):
         groups.append(group_rates())
         alone.append(torchrun_images_per_s())
-        share.append(groups[-1].ours / harmonic_mean(alone[-2:]))
-        share_beside_ray.append(groups[-1].ours / groups[-1].beside_ray)
     return {
-        "ddp2_images_per_s": median(rates.ours for rates in groups),
+        "ddp2_images_per_s": median(ours for ours, _ in groups),
         "torchrun2_images_per_s": median(alone),
-        "torchrun2_beside_ray_images_per_s": median(rates.beside_ray for rates in groups),
-        "ddp2_share_of_torchrun": median(share),
-        "ddp2_share_of_torchrun_beside_ray": median(share_beside_ray),
+        "torchrun2_beside_ray_images_per_s": median(beside_ray for _, beside_ray in groups),
+        "ddp2_share_of_torchrun": median(
+            ours / harmonic_mean(around) for (ours, _), around in zip(groups, itertools.pairwise(alone), strict=True)
+        ),
+        "ddp2_share_of_torchrun_beside_ray": median(ours / beside_ray for ours, beside_ray in groups),
     }
 
 
@@ -379,9 +369,7 @@ def measure(methods: list[str], quick: bool) -> dict[str, float]:
     if "classify" in methods:
         found["online_knn_share_of_step"] = max(value for name, value in found.items() if "online_knn" in name)
     found["augmentation_share_of_step"] = max(value for name, value in found.items() if "augmentation_share" in name)
-    if quick:
-        return found
-    return found | group_figures()
+    return found if quick else found | group_figures()
 
 
 def main() -> None:
