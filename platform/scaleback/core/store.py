@@ -16,12 +16,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from pyarrow import ArrowException
 from pyarrow import fs as arrow_fs
 
 from scaleback.core.cache import Cache
+from scaleback.core.direct import DirectFile
 from scaleback.core.errors import DriftError, InputError, IntegrityError, StoreError, short
 from scaleback.core.lease import Lease
 from scaleback.core.spec import Plain, Spec
@@ -29,6 +30,7 @@ from scaleback.core.spec import Plain, Spec
 MANIFEST = "manifest.json"
 FAILURE = "failure.json"
 TEMPORARY = ".tmp"
+F = TypeVar("F", IO[bytes], DirectFile)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,11 +101,14 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Writing]:
-        """Publish one file that is written piece by piece; on a local disk nothing is there if the body raises."""
+        """Publish one large file that is written piece by piece.
+
+        On a local disk it lies in memory until the body ends, and nothing is there if that raises.
+        """
         with contextlib.ExitStack() as finish:
             with self._told(name, "cannot be written"):
                 if self.local:
-                    file = finish.enter_context(_temporary(self.path(name)))
+                    file = finish.enter_context(_temporary(self.path(name), DirectFile))
                 else:
                     file = finish.enter_context(self._fs.open_output_stream(self.path(name)))
             yield Writing(file, lambda: self._told(name, "cannot be written"))
@@ -304,33 +309,37 @@ class Writing:
 
 
 @contextlib.contextmanager
-def _temporary(path: str) -> Iterator[IO[bytes]]:
+def _temporary(path: str, made: Callable[[str], F]) -> Iterator[F]:
     """A new file beside ``path`` that is gone at the end, whatever happens."""
     name = f"{path}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
     try:
-        with _opened(name) as file:
+        with _made(name, made) as file:
             yield file
     finally:
         with contextlib.suppress(OSError):
             os.unlink(name)
 
 
-def _opened(path: str) -> IO[bytes]:
-    """For writing; its folder is made if there is none, which is asked for last since there mostly is."""
+def _made(path: str, made: Callable[[str], F]) -> F:
+    """Its folder is made if there is none, which is asked for last since there mostly is."""
     try:
-        return open(path, "wb")
+        return made(path)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        return open(path, "wb")
+        return made(path)
 
 
-def _sync(file: IO[bytes]) -> None:
+def _plain(path: str) -> IO[bytes]:
+    return open(path, "wb")
+
+
+def _sync(file: IO[bytes] | DirectFile) -> None:
     file.flush()
     os.fsync(file.fileno())
 
 
 def _put_local(path: str, data: bytes) -> None:
-    with _temporary(path) as file:
+    with _temporary(path, _plain) as file:
         file.write(data)
         _sync(file)
         os.replace(file.name, path)
@@ -341,7 +350,7 @@ def _create_local(path: str, data: bytes) -> bool:
 
     It need not outlive a power cut, so nothing is synced: who holds a lease is gone then, too.
     """
-    with _temporary(path) as file:
+    with _temporary(path, _plain) as file:
         file.write(data)
         file.flush()
         try:
