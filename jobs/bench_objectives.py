@@ -44,6 +44,7 @@ import torch.distributed as dist
 from scaleback.backbones import Backbone, width_of
 from scaleback.cluster import group, runtime
 from scaleback.cluster.placement import Placement
+from scaleback.core import memory
 from scaleback.core.store import Store
 from scaleback.objectives import OBJECTIVE_PRESETS
 from scaleback.objectives.learners.base import Batch, Learner
@@ -195,6 +196,7 @@ def bare_step(
     learner.after_step(batch.progress)
 
 
+@memory.kept()  # as every stage
 def measure_method(method: str, size: int, batch: int, quick: bool) -> dict[str, float]:
     """Figures of one method at one size, in this process."""
     torch.set_num_threads(os.cpu_count() or 1)
@@ -244,7 +246,7 @@ def apart(method: str, size: int, batch: int, quick: bool) -> dict[str, float]:
 # Two workers --------------------------------------------------------------------------------------------------------
 
 GROUP_BATCH = 32
-GROUP_ROUNDS, GROUP_RUN_STEPS, GROUP_STEPS, GROUP_WARM_UP = 3, 1_000, 60, 10
+GROUP_ROUNDS, GROUP_RUN_STEPS, GROUP_STEPS, GROUP_WARM_UP = 3, 1_000, 60, 30
 """Groups; a row of the curve ends each tenth step of such a run, whose first ones after the warm-up are timed."""
 STAMPS = "stamps.json"
 
@@ -362,10 +364,8 @@ def measure(methods: list[str], quick: bool) -> dict[str, float]:
         batch = 4 if quick else BATCH_IMAGES[size]
         for name, value in apart(method, size, batch, quick).items():
             found[f"{method}_{name}" + ("" if size == 32 else f"_{size}")] = value
-        print(
-            f"{method} at {size} px",
-            {name: round(value, 3) for name, value in found.items() if name.startswith(method)},
-        )
+        shown = {name: round(value, 3) for name, value in found.items() if name.startswith(method)}
+        print(f"{method} at {size} px", shown)
     if "classify" in methods:
         found["online_knn_share_of_step"] = max(value for name, value in found.items() if "online_knn" in name)
     found["augmentation_share_of_step"] = max(value for name, value in found.items() if "augmentation_share" in name)

@@ -61,13 +61,14 @@ def test_a_warned_member_saves_and_the_group_that_follows_goes_on_from_there(tin
 
     run = tiny.base.replace({"recipe.budget_images": 128_000})
     render(store, run.stored(stream=False))
-    warned = []
+    warned, environment = [], []
 
     def warn_one():
         # The first checkpoint says that the group is at work; none follows but that of the warned member.
         while not (saved := store.addresses(run.pretrain.address)):
             time.sleep(0.01)
         process = processes("RayTrainWorker")[-1]
+        environment.extend(Path(f"/proc/{process}/environ").read_bytes().split(b"\0"))
         os.kill(process, signal.SIGTERM)
         warned.extend([process, max(int(address.rpartition("-")[2]) for address in saved)])
 
@@ -79,3 +80,4 @@ def test_a_warned_member_saves_and_the_group_that_follows_goes_on_from_there(tin
     manifest = store.manifest(run.pretrain.address, run.pretrain)
     assert manifest.record["resumed_images"] > first * run.recipe.batch_images
     assert not Path(f"/proc/{process}").exists()
+    assert b"MALLOC_ARENA_MAX=1" in environment

@@ -3,6 +3,8 @@ import fcntl
 import os
 from contextlib import suppress
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,13 +62,37 @@ def test_an_older_file_of_that_name_is_replaced(tmp_path):
     assert write(tmp_path / "a", [b"short"]) == (tmp_path / "a").read_bytes()
 
 
-def test_any_contiguous_buffer_is_written(tmp_path):
-    parts = [bytearray(b"ab"), memoryview(b"cd"), memoryview(bytes(range(8))).cast("H", (2, 2)).cast("B")]
-    assert write(tmp_path / "a", parts) == (tmp_path / "a").read_bytes()
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        bytearray(b"ab"),
+        memoryview(bytes(range(8))).cast("B").cast("H", (2, 2)),
+        np.arange(6, dtype=np.uint16).reshape(2, 3),
+        pa.py_buffer(b"cd"),
+    ],
+    ids=["bytes", "of two dimensions", "numpy", "arrow"],
+)
+def test_any_contiguous_buffer_is_written(tmp_path, buffer):
+    with DirectFile(str(tmp_path / "a")) as file:
+        assert file.write(buffer) == memoryview(buffer).nbytes
+        file.flush()
+    assert (tmp_path / "a").read_bytes() == bytes(memoryview(buffer))
 
 
 def is_direct(file):
     return bool(fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & os.O_DIRECT)
+
+
+def test_a_file_is_written_past_the_cache_where_the_file_system_can(tmp_path):
+    try:
+        os.close(os.open(tmp_path / "probe", os.O_CREAT | os.O_WRONLY | os.O_DIRECT))
+    except OSError as error:
+        pytest.skip(f"{tmp_path}: {error}")
+    with DirectFile(str(tmp_path / "a")) as file:
+        file.write(b"abc" * 10_000)
+        file.flush()
+        assert is_direct(file)
+    assert (tmp_path / "a").read_bytes() == b"abc" * 10_000
 
 
 @pytest.mark.parametrize("refused", ["open", "write"])

@@ -13,6 +13,7 @@ from scaleback.cluster.asks import Ask
 from scaleback.cluster.leaving import save_first
 from scaleback.cluster.placement import Placement
 from scaleback.cluster.worker import REPORT_EVERY_S, TrainingStage, verb_of
+from scaleback.core import memory
 from scaleback.core.errors import RunError, ScalebackError
 from scaleback.core.store import Store
 
@@ -64,6 +65,7 @@ def train_in_group(spec: TrainingStage, store: Store, placement: Placement) -> N
             failure_config=ray.train.FailureConfig(max_failures=placement.retries),
             callbacks=_callbacks(),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            worker_runtime_env={"env_vars": memory.ONE_ARENA},  # Train runs a member in a thread
         ),
     )
     try:

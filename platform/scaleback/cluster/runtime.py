@@ -17,9 +17,10 @@ from scaleback.cluster.placement import Placement
 from scaleback.core.errors import PlacementError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-IDLE_WORKER_S = 600
+IDLE_WORKER_S, BESIDE_GROUP_S = 600, 30
 """A worker that has imported torch is kept this long. Ray's own limit is one second once there are more processes than
-cores, and then every stage pays the import again (2 to 5 s)."""
+cores, and then every stage pays the import again (2 to 5 s). It wakes a hundred times a second, which is 1 % of a core,
+and each wait of a group's worker is one of all: so it leaves before long where groups train."""
 REACH_S = 10.0
 """How long a cluster may take to answer at all."""
 ENVIRONMENT = {
@@ -74,7 +75,8 @@ def prepare_environment(placement: Placement) -> None:
         # Ray says on stdout that what asks for nodes to come cannot be scheduled.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "infeasible resource requests")
     if placement.address == "local" and not in_job():
-        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1_000 * IDLE_WORKER_S))
+        idle_s = BESIDE_GROUP_S if placement.most_workers > 1 else IDLE_WORKER_S
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1_000 * idle_s))
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
 
 

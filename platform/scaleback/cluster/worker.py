@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from scaleback.cluster.placement import Placement
+from scaleback.core import memory
 from scaleback.core.store import Store
 from scaleback.evaluations.run import Evaluate, run_evaluate
 from scaleback.pretrain.spec import Pretrain
@@ -33,6 +34,7 @@ def verb_of(stage: Stage) -> str:
     return stage.address.partition("/")[0]
 
 
+@memory.kept()
 def run_stage(verb: str, plain: dict[str, Any], store: Store, placement: Placement, report: Report) -> None:
     """Run a stage in this process, alone or as a member of its process group."""
     import torch

@@ -2,7 +2,7 @@
 
 A job that draws writes more than there is memory, and reads none of it. Through the page cache every byte is copied
 to a page that is new, which pushes out what others read; and a virtual machine may be lent its memory page by page, so
-that a new page takes its host 10 us: as long as drawing a tenth of the image that it holds.
+that a new page takes its host many times as long as the copy.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class DirectFile:
         return self
 
     def __exit__(self, *error: object) -> None:
-        os.close(self._descriptor)
         _spare.extend(self._pieces)
+        os.close(self._descriptor)
 
 
 def _opened(path: str) -> int:
