@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,10 +23,8 @@ def kept() -> Iterator[None]:
     """Keep what is freed inside, and give it back at the end.
 
     glibc takes new memory for every array of 32 MB or more, and gives back what is free in between: a step then starts
-    with memory that the kernel must first find and clear, page by page. Arrays of torch from 2 MB on are made of large
-    pages, if nothing of torch was allocated before. Elsewhere than on glibc, memory is as it was.
+    with memory that the kernel must first find and clear, page by page. Elsewhere than on glibc nothing changes.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         yield
