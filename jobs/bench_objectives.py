@@ -13,7 +13,7 @@ all methods. Memory is the peak of a process of its own. ``online_knn_share_of_s
 2,048 features adds to a step of ``classify``. ``ddp2_share_of_torchrun`` is the rate of two workers of Ray Train, once
 they are warm, over that of a bare loop of DistributedDataParallel in two processes of torchrun, a core each, which
 runs before and after them: the median of several groups. ``..._beside_ray`` is the same over torchrun beside a Ray that
-is up and does nothing: its dozen processes wake a hundred times a second each, which two cores feel.
+is up and does nothing, as its own dozen processes share the cores.
 """
 
 import argparse

@@ -1,13 +1,14 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from scaleback.core import memory
 
 STEPS = """
-import json, resource, sys
+import json, resource
 import numpy as np
 from scaleback.core import memory
 
@@ -55,23 +56,23 @@ def test_what_was_kept_goes_back_at_the_end(found):
 
 
 def test_without_glibc_nothing_changes(monkeypatch):
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr(memory, "ctypes", SimpleNamespace(CDLL=lambda name: object()))
     with memory.kept():
         pass
 
 
-def test_an_older_glibc_is_asked_for_what_it_grants(monkeypatch):
+def test_a_glibc_that_refuses_is_asked_for_what_it_grants(monkeypatch):
     asked = []
 
-    class Older:
+    class Refusing:
         def mallopt(self, number, value):
             asked.append((number, value))
-            return int(value <= memory.OLDER_LARGEST_BYTES or number != memory.MMAP_THRESHOLD)
+            return int(value <= memory.GRANTED_BYTES or number != memory.MMAP_THRESHOLD)
 
         def malloc_trim(self, pad):
             return 1
 
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: Older())
+    monkeypatch.setattr(memory, "ctypes", SimpleNamespace(CDLL=lambda name: Refusing()))
     with memory.kept():
         pass
-    assert (memory.MMAP_THRESHOLD, memory.OLDER_LARGEST_BYTES) in asked
+    assert asked[:2] == [(memory.MMAP_THRESHOLD, memory.LARGEST_BYTES), (memory.MMAP_THRESHOLD, memory.GRANTED_BYTES)]
