@@ -101,9 +101,10 @@ def one_core_ms(source: Source, images: int, repeats: int) -> float:
     return 1e3 * min(seconds) / images
 
 
-def sustained_images_per_s(source: Source, seconds: float) -> float:
+def sustained_images_per_s(population: Population, seconds: float) -> float:
     """Mean rate of one core that draws for so long, in batches of those that blocks are made of."""
-    reader, together = source.open(0), BATCH_BYTES // source.image_bytes
+    source = population.source
+    reader, together = source.open(population.seed), BATCH_BYTES // source.image_bytes
     reader(np.arange(1))
     done, begun = 0, time.perf_counter()
     while time.perf_counter() - begun < seconds:
@@ -189,28 +190,29 @@ def job_images_per_s(store: Store, population: Population, images: int) -> float
     return population.blocks(images)[-1].stop / seconds
 
 
-def busy_images_per_s(source: Source, seconds: float, cpus: int) -> float:
+def busy_images_per_s(population: Population, seconds: float, cpus: int) -> float:
     """Rate of all cores of the cluster that draw into memory at the same time."""
     import ray
 
     draw = ray.remote(sustained_images_per_s)
-    return sum(ray.get([draw.remote(source, seconds) for _ in range(cpus)]))
+    return sum(ray.get([draw.remote(population, seconds) for _ in range(cpus)]))
 
 
 def ray_data(source: Source, images: int, cpus: int, *, rounds: int, seconds: float) -> dict[str, float]:
     """Rates of one core, of all that are busy, and of render jobs between them, and the shares.
 
-    The machine drifts, so shares are of rates measured beside each other.
+    The machine drifts, and the fractal of one seed takes up to a third longer than another's: so shares are of rates of
+    the same population, measured beside each other.
     """
     names = ("one_core", "busy_cores", "ray_data", "share", "share_of_busy")
     found: dict[str, list[float]] = {name: [] for name in names}
     with cluster(source, cpus) as store:
-        busy_images_per_s(source, 0.1, cpus)  # starts and compiles
-        for seed in range(rounds):
-            one, busy = sustained_images_per_s(source, seconds), busy_images_per_s(source, seconds, cpus)
-            rate = job_images_per_s(store, Population.of(source, seed), images)
-            busy = (busy + busy_images_per_s(source, seconds, cpus)) / 2
-            one = (one + sustained_images_per_s(source, seconds)) / 2
+        busy_images_per_s(Population.of(source, 0), 0.1, cpus)  # starts and compiles
+        for population in (Population.of(source, seed) for seed in range(rounds)):
+            one, busy = sustained_images_per_s(population, seconds), busy_images_per_s(population, seconds, cpus)
+            rate = job_images_per_s(store, population, images)
+            busy = (busy + busy_images_per_s(population, seconds, cpus)) / 2
+            one = (one + sustained_images_per_s(population, seconds)) / 2
             for name, value in zip(names, (one, busy, rate, rate / (cpus * one), rate / busy), strict=True):
                 found[name].append(value)
     return {name: median(values) for name, values in found.items()}

@@ -102,10 +102,3 @@ def test_the_command_ends_at_once_with_one_line(tmp_path, capsys):
     assert main(given) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert "one run asks for a node with 2 CPU; the cluster has 1 x (1 CPU, " in last
-
-
-@pytest.mark.parametrize(("workers", "idle_s"), [(1, 600), (2, 30), ("1..2", 30)])
-def test_idle_processes_leave_soon_where_a_group_waits_for_its_slowest(monkeypatch, workers, idle_s):
-    monkeypatch.setattr(runtime.os, "environ", {})
-    runtime.prepare_environment(Placement(workers=workers))
-    assert runtime.os.environ["RAY_idle_worker_killing_time_threshold_ms"] == str(1_000 * idle_s)
