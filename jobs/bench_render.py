@@ -5,10 +5,10 @@
 One image is 1p-frac's: 100,000 points of two maps, random opaque 3x3 masks. ``reference_512_ms`` is the algorithm as
 the papers' authors wrote it, a Python loop with a numpy paste for every point. ``ray_data_share_*`` is the rate of the
 whole cluster, from the start of the Ray Data job to the last checksummed block on disk, over cores x the mean rate of
-one core that draws into memory for some seconds before and after; Ray itself is up. ``ray_data_share_of_busy_*`` is the
-same over what all cores draw into memory at the same time, which on some machines is less than cores x one core's rate.
-Both are medians of several jobs. ``stream_step_share`` is the step rate of a ViT-Tiny at 224 px that trains on images
-drawn as it goes, over its rate on the same images in memory.
+one core that draws the same population into memory for some seconds before and after; Ray itself is up.
+``ray_data_share_of_busy_*`` is the same over what all cores draw into memory at the same time, which on some machines
+is less than cores x one core's rate. Both are medians of several jobs. ``stream_step_share`` is the step rate of a
+ViT-Tiny at 224 px that trains on images drawn as it goes, over its rate on the same images in memory.
 """
 
 import argparse

@@ -77,7 +77,7 @@ def prepare_environment(placement: Placement) -> None:
     if placement.address == "local" and not in_job():
         idle_s = BESIDE_GROUP_S if placement.most_workers > 1 else IDLE_WORKER_S
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1_000 * idle_s))
-        # Ray's own processes have 0, and its default for workers, 15, lets them interrupt each step of training.
+        # Ray gives its workers 15 and its daemons 0, so that what a daemon polls for comes before a step of training.
         os.environ.setdefault("RAY_worker_niceness", "0")
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
 
@@ -94,7 +94,6 @@ def _start(placement: Placement) -> None:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    policy: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if in_job():
         # The job's own cluster; its workers get this package from the driver, not from their image.
         options["runtime_env"] = {"py_modules": [str(PACKAGE)]}
@@ -105,32 +104,31 @@ def _start(placement: Placement) -> None:
             "num_gpus": placement.gpus,
             "include_dashboard": placement.dashboard,
         }
-        policy = batch_policy()
     else:
         options |= {"address": placement.address, "runtime_env": {"py_modules": [str(PACKAGE)]}}
-    with policy:
+    with batch_policy():
         ray.init(**options)
     quiet()
 
 
 @contextlib.contextmanager
 def batch_policy() -> Iterator[None]:
-    """Processes started within are scheduled as batch work (sched(7)), where the system knows it and lets us.
+    """Processes and threads started within are batch work (sched(7)), where the system knows it and lets us.
 
-    A dozen processes of Ray wake 1,500 times a second to look whether there is something to do. As batch work they wait
-    for the end of a computing process' slice, some milliseconds, and do not interrupt it. Whoever has chosen another
-    policy for this process keeps it.
+    A dozen processes of Ray wake a hundred times a second each to look whether there is something to do. As batch work
+    they wait for the end of a computing process' slice, some milliseconds, and do not interrupt it. Whoever has chosen
+    another policy for this process keeps it.
     """
-    ours = hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
-    if ours:
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        yield
+        return
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     try:
         yield
     finally:
-        if ours:
-            with contextlib.suppress(OSError):
-                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def quiet() -> None:
